@@ -1,0 +1,87 @@
+"""What the command line programs share: flags are parsed, refusals become one line and an exit code.
+
+Imports nothing heavy, so that `--help` and a misspelt flag answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from cnnrnn.errors import ConfigError, Interrupted, Refusal
+
+DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error instead of its one line")
+HELP = flags.DEFINE_bool("help", False, "show this and stop", short_name="h")
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a program on the process's arguments and ends the process with the exit code of what happened."""
+    try:
+        main(sys.argv)
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (Refusal, KeyboardInterrupt) as error:
+        if _debugging():
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            error = Interrupted("interrupted - the same command continues from the last checkpoint, if there was one")
+        note = "" if isinstance(error, Interrupted) else "error: "
+        sys.exit(_say(f"cnnrnn: {note}{error}", error.exit_code))
+    except Exception as error:
+        if _debugging():
+            raise
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        sys.exit(_say(f"cnnrnn: bug: {what} - please report it with the output of the same command and --debug", 1))
+
+
+def parse(argv: Sequence[str], usage: str) -> list[str]:
+    """Sets the absl flags and returns the arguments that are none; `--help` prints usage and flags and ends the process.
+
+    Raises:
+      ConfigError: a flag is unknown or its value cannot be read.
+    """
+    flags.FLAGS.set_gnu_getopt(True)  # flags may stand behind file names
+    try:
+        arguments = flags.FLAGS(argv)[1:]
+    except flags.UnrecognizedFlagError as error:
+        _, dot, rest = error.flagname.partition(".")
+        hint = f" - did you mean --config.{rest}?" if dot else _suggestion(error)
+        raise ConfigError(f"unknown flag --{error.flagname}{hint}") from error
+    except flags.Error as error:
+        raise ConfigError(f"{error} - see --help") from error
+    if HELP.value:
+        print(f"{usage.strip()}\n\nFlags:\n{_describe_flags()}")
+        sys.exit(0)
+    return arguments
+
+
+def workdir(value: str | None) -> str:
+    """The absolute path of `--workdir`.
+
+    Raises:
+      ConfigError: it was not given.
+    """
+    if not value:
+        raise ConfigError("no --workdir - name the directory of the run, --workdir runs/NAME")
+    return os.path.abspath(os.path.expanduser(value))
+
+
+def _suggestion(error: flags.UnrecognizedFlagError) -> str:
+    known, hint = str(error), "Did you mean: "
+    return f" - did you mean --{known.partition(hint)[2].rstrip(' ?')}?" if hint in known else " - see --help"
+
+
+def _describe_flags() -> str:
+    by_module = flags.FLAGS.flags_by_module_dict()
+    own = [flag for module, group in by_module.items() if not module.startswith("absl") for flag in group]
+    return "\n".join(f"  --{flag.name:12} {flag.help}" for flag in sorted(own, key=lambda flag: flag.name))
+
+
+def _debugging() -> bool:
+    return "--debug" in sys.argv
+
+
+def _say(line: str, exit_code: int) -> int:
+    print(line, file=sys.stderr, flush=True)
+    return exit_code

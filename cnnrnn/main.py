@@ -1,0 +1,33 @@
+"""Trains what a config describes: python -m cnnrnn.main --config configs/digits_lenet5.py --workdir runs/digits_lenet5
+
+A field of the config is set on the command line by its path: --config.optim.learning_rate=0.1. The same command continues a run that was
+stopped, from its last checkpoint, and prints the result of one that has ended; a larger --config.train.num_steps goes on.
+"""
+
+from absl import flags
+
+from cnnrnn import command
+from cnnrnn import config as configs
+from cnnrnn.errors import ConfigError
+
+CONFIG = flags.DEFINE_string("config", None, "a config file; --config.SECTION.FIELD=VALUE sets a field of it")
+WORKDIR = flags.DEFINE_string("workdir", None, "the directory of the run: checkpoints, metrics and curves go there")
+
+
+def main(argv: list[str]) -> None:
+    """Reads the flags and trains."""
+    overrides, argv = configs.split_overrides(argv)
+    if stray := command.parse(argv, usage=__doc__):
+        raise ConfigError(f"stray word {stray[0]!r} on the command line - flags are written --name=value")
+    workdir = command.workdir(WORKDIR.value)
+    if not CONFIG.value:
+        raise ConfigError("no --config - name a config file, --config configs/digits_lenet5.py")
+    config = configs.load(CONFIG.value, overrides)
+
+    from cnnrnn.training import loop  # after the checks: imports JAX
+
+    loop.train(config, workdir)
+
+
+if __name__ == "__main__":
+    command.run(main)

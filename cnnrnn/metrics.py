@@ -1,0 +1,37 @@
+"""Metrics as sums that add: merging adds, computing divides, once, at the end.
+
+So a metric over a data set does not depend on how the set was cut into batches, and a padded example counts nothing.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class Average(NamedTuple):
+    """A weighted sum on its way to a mean: `total` and `weight`, two scalars (arrays in a step, Python floats on the host)."""
+
+    total: jax.Array | float
+    weight: jax.Array | float
+
+    @classmethod
+    def of(cls, values: jax.Array, mask: jax.Array) -> "Average":
+        """The sum of `values` [...] where `mask` [...], of the same shape, is not 0."""
+        mask = jnp.asarray(mask, jnp.float32)
+        values = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)  # padding may hold anything, NaN included
+        return cls(jnp.sum(values * mask), jnp.sum(mask))
+
+    def compute(self) -> float:
+        """The mean; NaN if nothing was counted."""
+        return float(self.total) / float(self.weight) if self.weight else float("nan")
+
+
+def merge(one: dict[str, Average], other: dict[str, Average]) -> dict[str, Average]:
+    """The metrics of two disjoint sets of examples taken together."""
+    return {name: type(value)(*(a + b for a, b in zip(value, other[name], strict=True))) for name, value in one.items()}
+
+
+def compute(metrics: dict[str, Average]) -> dict[str, float]:
+    """Every metric as the number to report."""
+    return {name: value.compute() for name, value in metrics.items()}

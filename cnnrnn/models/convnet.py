@@ -1,0 +1,32 @@
+"""The slides' classic net: Conv ReLU Conv ReLU Pool ReLU Conv ReLU Pool, fully connected."""
+
+import flax.linen as nn
+import jax
+
+from cnnrnn.layers.convolution import Conv
+from cnnrnn.layers.pooling import MaxPool
+from cnnrnn.signatures import Count
+
+
+class ConvNet(nn.Module):
+    """Three 3 x 3 convolutions, two 2 x 2 max poolings and a linear layer; one output cell before it sees 12 pixels across.
+
+    Attributes:
+      num_classes: K.
+      features: the filters of the three convolutions.
+    """
+
+    num_classes: int
+    features: tuple[Count, ...] = (32, 32, 64)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Images [B, H, W, C] -> logits [B, K]."""
+        first, second, third = self.features
+        x = nn.relu(Conv(first, (3, 3), name="conv1")(x))  # [B, H, W, first]
+        x = nn.relu(Conv(second, (3, 3), name="conv2")(x))  # [B, H, W, second]
+        x = nn.relu(MaxPool(name="pool1")(x))  # [B, H/2, W/2, second]; after rectified maps this ReLU changes nothing
+        x = nn.relu(Conv(third, (3, 3), name="conv3")(x))  # [B, H/2, W/2, third]
+        x = MaxPool(name="pool2")(x)  # [B, H/4, W/4, third]
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(self.num_classes, name="fully_connected")(x)

@@ -1,0 +1,32 @@
+"""LeNet-5 as it is drawn today: the sizes of 1998 with rectifiers, max pooling and a softmax."""
+
+import flax.linen as nn
+import jax
+
+from cnnrnn.layers.convolution import Conv
+from cnnrnn.layers.pooling import MaxPool
+
+
+class LeNet5(nn.Module):
+    """Six layers with weights' names as in the paper: C1, S2, C3, S4, C5, F6, output. 61,706 parameters on 28 x 28 x 1 and 10 classes.
+
+    Every C3 map sees all six maps of S2, subsampling is plain max pooling, the nonlinearity is a rectifier and the output is linear.
+    Source: LeCun, Bottou, Bengio, Haffner 1998, figure 2, for the sizes.
+
+    Attributes:
+      num_classes: K.
+    """
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Images [B, H, W, C] -> logits [B, K]; the shapes below are those of 28 x 28 images."""
+        x = nn.relu(Conv(6, (5, 5), padding=2, name="C1")(x))  # [B, 28, 28, 6]: two zeros around make the paper's 32 x 32
+        x = MaxPool(name="S2")(x)  # [B, 14, 14, 6]
+        x = nn.relu(Conv(16, (5, 5), padding="VALID", name="C3")(x))  # [B, 10, 10, 16]
+        x = MaxPool(name="S4")(x)  # [B, 5, 5, 16]
+        x = x.reshape(x.shape[0], -1)  # [B, 400]
+        x = nn.relu(nn.Dense(120, name="C5")(x))  # a 5 x 5 convolution on 5 x 5 maps is a dense layer
+        x = nn.relu(nn.Dense(84, name="F6")(x))
+        return nn.Dense(self.num_classes, name="output")(x)
