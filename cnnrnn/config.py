@@ -115,15 +115,15 @@ def dump(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
-def from_json(text: str) -> ConfigDict:
-    """The config that `dump` wrote; lists become the tuples they were."""
+def from_plain(tree: dict) -> ConfigDict:
+    """The config that `dump` wrote, from its parsed JSON; lists become the tuples they were."""
 
     def freeze(value):
         if isinstance(value, dict):
             return {key: freeze(child) for key, child in value.items()}
         return tuple(freeze(child) for child in value) if isinstance(value, list) else value
 
-    return ConfigDict(freeze(json.loads(text)))
+    return ConfigDict(freeze(tree))
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Average(NamedTuple):
@@ -35,3 +36,8 @@ def merge(one: dict[str, Average], other: dict[str, Average]) -> dict[str, Avera
 def compute(metrics: dict[str, Average]) -> dict[str, float]:
     """Every metric as the number to report."""
     return {name: value.compute() for name, value in metrics.items()}
+
+
+def fetch(batches: list[dict[str, Average]]) -> list[dict[str, Average]]:
+    """The metrics of many batches brought from the device in one go, as float64, in which adding them loses nothing."""
+    return jax.tree.map(np.float64, jax.device_get(batches))

@@ -3,6 +3,7 @@
 import difflib
 import inspect
 
+import jax
 import optax
 
 from cnnrnn.errors import ConfigError
@@ -88,6 +89,4 @@ def make_schedule(
 
 
 def _is_kernel(params):
-    import jax
-
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

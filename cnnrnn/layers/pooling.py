@@ -37,4 +37,4 @@ def _reduce_windows(pool: MaxPool | AvgPool, x: jax.Array, start: float, reduce)
     padding = explicit(pool.padding)
     if not isinstance(padding, str):
         padding = ((0, 0), *padding, (0, 0))
-    return lax.reduce_window(x, jnp.asarray(start, x.dtype), reduce, (1, *pool.window, 1), (1, *pool.strides, 1), padding)
+    return lax.reduce_window(x, start, reduce, (1, *pool.window, 1), (1, *pool.strides, 1), padding)

@@ -8,9 +8,10 @@ from cnnrnn.layers.pooling import MaxPool
 
 
 class LeNet5(nn.Module):
-    """Six layers with weights' names as in the paper: C1, S2, C3, S4, C5, F6, output. 61,706 parameters on 28 x 28 x 1 and 10 classes.
+    """Convolutions and pooling in turn, then dense layers, under the paper's names: C1 S2 C3 S4 C5 F6 output.
 
-    Every C3 map sees all six maps of S2, subsampling is plain max pooling, the nonlinearity is a rectifier and the output is linear.
+    On 28 x 28 x 1 and 10 classes it has 61,706 parameters. Unlike in 1998 every C3 map sees all six maps of S2, subsampling is plain
+    max pooling, the nonlinearity is a rectifier and the output is linear.
     Source: LeCun, Bottou, Bengio, Haffner 1998, figure 2, for the sizes.
 
     Attributes:

@@ -1,0 +1,110 @@
+"""TFDS builders that need no TensorFlow, and how their sets come into memory."""
+
+import importlib
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from cnnrnn.errors import DataError
+
+BLOCK = 4096  # examples read at a time
+
+
+def load(name: str, split: str, data_dir: Path, manual_dir: Path | None) -> dict[str, np.ndarray]:
+    """A whole split as arrays, prepared first if it is not yet.
+
+    Args:
+      name: "module.Builder" below this package.
+      split: a split of the builder.
+      data_dir: where TFDS keeps prepared sets; the decoded arrays are kept beside the records, to be read at once the next time.
+      manual_dir: a folder with the original files, or None to download them.
+
+    Returns:
+      {feature: [N, ...]} in the order of the prepared records.
+
+    Raises:
+      DataError: the set can neither be found nor downloaded, or is damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    module, _, attribute = name.partition(".")
+    try:
+        builder = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)(
+            data_dir=data_dir, file_format="array_record"
+        )
+        if not Path(builder.data_dir).exists():
+            _prepare(tfds, builder, data_dir, manual_dir)
+    except OSError as error:
+        raise DataError(f"cannot prepare {name} in {data_dir}: {error} - set --config.data.data_dir to a writable folder") from error
+    cache = Path(builder.data_dir) / f"{split}.npz"
+    return _read_cache(cache) or _decode(builder, split, cache)
+
+
+def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
+    _require_sources(builder, manual_dir, data_dir)
+    print(f"preparing {builder.name} in {builder.data_dir}, once", flush=True)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    folder = data_dir / "downloads" / builder.name  # of its own: sets share file names
+    settings = tfds.download.DownloadConfig(
+        manual_dir=manual_dir, extract_dir=folder / "extracted", force_checksums_validation=True
+    )
+    try:
+        builder.download_and_prepare(download_dir=folder, download_config=settings)
+    except tfds.download.DownloadError as error:
+        raise DataError(f"cannot download {builder.name}: {error} - see --config.data.manual_dir") from error
+    except Exception as error:
+        if "checksum" in str(error):
+            where = manual_dir or folder
+            raise DataError(f"a file of {builder.name} in {where} is not the original one - replace it: {error}") from error
+        raise
+
+
+def _require_sources(builder, manual_dir: Path | None, data_dir: Path) -> None:
+    """Answers at once what the download manager would find out after minutes of trying."""
+    files = {info.filename: url for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
+    if manual_dir is not None:
+        missing = [name for name in files if not (manual_dir / name).is_file()]
+        if missing:
+            raise DataError(f"no {missing[0]} in {manual_dir} - put the original files there: {', '.join(files)}")
+        return
+    import requests  # TFDS downloads with it
+
+    try:
+        requests.head(next(iter(files.values())), timeout=10, allow_redirects=True).raise_for_status()
+    except requests.RequestException as error:
+        raise DataError(
+            f"cannot reach {builder.URL} ({type(error).__name__}) to download {builder.name} - "
+            f"put {', '.join(files)} into a folder and name it: --config.data.manual_dir=FOLDER"
+        ) from error
+
+
+def _read_cache(cache: Path) -> dict[str, np.ndarray] | None:
+    try:
+        with np.load(cache) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # zip sums catch every flipped bit
+        warnings.warn(f"{cache} is damaged; decoding the records again", stacklevel=2)
+        return None
+
+
+def _decode(builder, split: str, cache: Path) -> dict[str, np.ndarray]:
+    source, expected = builder.as_data_source(split=split), builder.info.splits[split].num_examples
+    blocks = [source.__getitems__(range(at, min(at + BLOCK, len(source)))) for at in range(0, len(source), BLOCK)]
+    examples = [example for block in blocks for example in block]
+    if len(examples) != expected:
+        raise DataError(f"{len(examples)} of {expected} records in {builder.data_dir}, {split} - delete the folder to prepare it anew")
+    arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
+    part = cache.with_suffix(".part")
+    try:
+        with open(part, "wb") as file:
+            np.savez(file, **arrays)
+        part.replace(cache)
+    except OSError:  # a read-only store is read the slow way each time
+        part.unlink(missing_ok=True)
+    return arrays

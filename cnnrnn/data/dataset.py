@@ -1,0 +1,83 @@
+"""The protocol of a data set, and the set that lies in memory as arrays."""
+
+import zlib
+from typing import Protocol
+
+import numpy as np
+
+from cnnrnn.errors import DataError
+
+Batch = dict[str, np.ndarray]
+
+
+class Dataset(Protocol):
+    """One split of a data set; a batch of it is a pure function of (seed, step), so a resumed run needs only its step.
+
+    Attributes:
+      num_batches: batches in one pass.
+      dims: what the model must know: {"num_classes": 10}.
+      info: what is kept with a run as JSON: enough to use its model without the set, and to notice that the set has changed.
+    """
+
+    num_batches: int
+    dims: dict[str, int]
+    info: dict
+
+    def batch(self, step: int) -> Batch:
+        """Batch number `step`: arrays [B, ...], always with "mask" [B] float32, 1 where the example is real."""
+        ...
+
+
+class ArrayDataset:
+    """A split held in memory. For training, an endless stream of passes, each in an order of its own; else one pass in order.
+
+    Args:
+      arrays: {"image": [N, ...], ...}, one row an example, of the same N.
+      batch_size: B.
+      seed: of the order; None keeps the order of the arrays, and the last batch is filled up with zeros of mask 0.
+      dims, info: see `Dataset`; a checksum of the arrays joins the info.
+
+    Raises:
+      DataError: there is no example.
+    """
+
+    def __init__(self, arrays: Batch, batch_size: int, seed: int | None, dims: dict[str, int], info: dict):
+        self.arrays, self.batch_size, self.seed, self.dims = arrays, batch_size, seed, dims
+        self.num_examples = len(next(iter(arrays.values())))
+        if not self.num_examples:
+            raise DataError("the split has no examples - name a set that has some")
+        self.num_batches = -(-self.num_examples // batch_size)
+        checksum = 0
+        for name in sorted(arrays):
+            checksum = zlib.crc32(np.ascontiguousarray(arrays[name]), checksum)
+        self.info = {**info, "dims": dims, "num_examples": self.num_examples, "crc32": checksum}
+        self._order = (None, None)  # (pass, permutation) last used
+
+    def batch(self, step: int) -> Batch:
+        """See `Dataset`. In training every example comes once in each pass, and a batch may end one pass and begin the next."""
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        if self.seed is None:
+            return self._in_order(positions)
+        passes, places = np.divmod(positions, self.num_examples)
+        rows = np.concatenate([self._permutation(p)[places[passes == p]] for p in np.unique(passes)])
+        return {name: array[rows] for name, array in self.arrays.items()} | {"mask": np.ones(len(rows), np.float32)}
+
+    def _in_order(self, positions: np.ndarray) -> Batch:
+        mask = positions < self.num_examples
+        rows = positions[mask]
+        if not len(rows):
+            raise IndexError(f"batch of examples {positions[0]} to {positions[-1]} of {self.num_examples}")
+        batch = {name: _fill(array[rows], len(positions)) for name, array in self.arrays.items()}
+        return batch | {"mask": mask.astype(np.float32)}
+
+    def _permutation(self, number: int) -> np.ndarray:
+        if self._order[0] != number:
+            self._order = (number, np.random.default_rng((self.seed, number)).permutation(self.num_examples))
+        return self._order[1]
+
+
+def _fill(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows [n, ...] with zeros behind them, [size, ...]."""
+    if len(rows) == size:
+        return rows
+    return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])

@@ -1,0 +1,1 @@
+"""Tasks: what a batch means. The only place that knows a metric's name."""

@@ -1,0 +1,38 @@
+"""Classification: one label for each picture."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cnnrnn.metrics import Average
+from cnnrnn.tasks.task import Batch, Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Classification(Task):
+    """Softmax cross-entropy (in nats) of pictures: batch {"image": [B, H, W, C] uint8, "label": [B] int32, "mask": [B]}.
+
+    Attributes:
+      mean, std: of the pixels, on the scale 0 to 1, one number or one a channel; the model sees (pixel / 255 - mean) / std.
+    """
+
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def inputs(self, batch: Batch) -> tuple[jax.Array]:
+        """Pictures as float32, standardised, on the device: what travels there is uint8."""
+        pixels = batch["image"].astype(jnp.float32) / 255
+        return ((pixels - jnp.asarray(self.mean)) / jnp.asarray(self.std),)
+
+    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, Average]:
+        """From logits [B, K]: the loss, and the share of pictures whose largest logit is their label's."""
+        labels = batch["label"]  # [B]
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        correct = jnp.argmax(outputs, axis=-1) == labels
+        return {"loss": Average.of(loss, batch["mask"]), "accuracy": Average.of(correct, batch["mask"])}
+
+    def decode(self, variables: dict, batch: Batch) -> jax.Array:
+        """The probability of each class, [B, K]."""
+        return jax.nn.softmax(super().decode(variables, batch))

@@ -1,0 +1,34 @@
+"""Being told to stop: the first signal lets the step end and the run save itself, the second ends it at once."""
+
+import signal
+import threading
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a cluster's notice, SLURM's early notice
+
+
+class StopRequest:
+    """True once a signal to stop has come: `with StopRequest() as stop: ... if stop: ...`."""
+
+    def __init__(self):
+        self._name = ""
+        self._before = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __bool__(self) -> bool:
+        return bool(self._name)
+
+    def __str__(self) -> str:
+        return self._name
+
+    def _receive(self, number: int, frame) -> None:
+        self._name = signal.Signals(number).name
+        for other, handler in self._before.items():
+            signal.signal(other, handler)

@@ -1,0 +1,142 @@
+"""The one training loop: build, restore, step, evaluate, save. It never asks which task it is running.
+
+Ending, being interrupted and being resumed are the same path: the same command continues.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+from cnnrnn.config import build
+from cnnrnn.data.dataset import Batch, Dataset
+from cnnrnn.errors import Interrupted
+from cnnrnn.signatures import Count
+from cnnrnn.tasks.task import Task
+from cnnrnn.training.checkpoint import Checkpoints, to_state
+from cnnrnn.training.evaluate import evaluate
+from cnnrnn.training.interrupt import StopRequest
+from cnnrnn.training.log import Log, describe, draw
+from cnnrnn.training.meter import Meter
+from cnnrnn.training.model_table import format_rows, model_rows
+from cnnrnn.training.parallel import make_devices
+from cnnrnn.training.state import TrainState, init_state
+from cnnrnn.training.step import eval_step, train_step
+from cnnrnn.training.workdir import Workdir, write_whole
+
+
+def train(config: ConfigDict, workdir: str) -> dict[str, float]:
+    """Builds what a config names and trains it.
+
+    Args:
+      config: checked, see `cnnrnn.config.load`.
+      workdir: the directory of the run, absolute.
+
+    Returns:
+      The metrics of the test split at the end.
+    """
+    with Workdir(workdir, config) as place:
+        train_data, test_data = (build("data", config.data, split=split, seed=config.seed) for split in ("train", "test"))
+        place.keep_info(train_data.info)
+        model = build("model", config.model, **train_data.dims)
+        task = build("task", config.task, model=model)
+        tx = build("optim", config.optim, num_steps=config.train.num_steps)
+        return fit(task, tx, train_data, test_data, place, config.seed, **config.train)
+
+
+def fit(
+    task: Task,
+    tx: optax.GradientTransformation,
+    train_data: Dataset,
+    test_data: Dataset,
+    workdir: Workdir,
+    seed: int,
+    *,
+    num_steps: Count,
+    parallel: str = "jit",
+    log_every: Count = 50,
+    eval_every: Count | None = None,
+    checkpoint_every: Count | None = None,
+    keep: Count = 2,
+) -> dict[str, float]:
+    """Trains a task on a split, from the newest checkpoint in a directory if there is one.
+
+    Args:
+      task, tx, train_data, test_data: what is trained, how, on what, and what it is tested on.
+      workdir: the open directory of the run.
+      seed: of the parameters and of dropout.
+      num_steps: the length of the run.
+      parallel: over the devices with "jit" or with "pmap".
+      log_every, eval_every, checkpoint_every: in steps; None is at the end only. The host waits for the device at no other step.
+      keep: how many checkpoints stay.
+
+    Returns:
+      The metrics of the test split at the end.
+
+    Raises:
+      NumericalError: the loss of a step is not finite.
+      Interrupted: a signal asked the run to stop; it has been saved.
+    """
+    devices = make_devices(parallel)
+    run_step = devices.compile(partial(train_step, task=task, tx=tx), donate=True)
+    run_eval = devices.compile(partial(eval_step, task=task), donate=False)
+    first = train_data.batch(0)
+    initial = partial(init_state, task, tx, seed=seed)
+    _show_model(task, first, workdir)
+
+    with closing(Checkpoints(workdir.path / "checkpoints", keep)) as checkpoints:
+        state, step, meter = _start(checkpoints, initial, first)
+        state = devices.put_state(state)
+        with Log(workdir.path, step, num_steps) as log, StopRequest() as stop:
+            while step < num_steps:
+                state, sums = run_step(state, devices.put_batch(train_data.batch(step)))
+                meter.add(sums)
+                step += 1
+                due = partial(_is_due, step, num_steps)
+                if due(log_every):
+                    log.speed(step, meter.steps_per_second(step))
+                    log.write(step, "train", meter.take(step))
+                if due(eval_every):
+                    log.write(step, "test", evaluate(run_eval, state, test_data, devices.put_batch, task.init_carry))
+                if due(checkpoint_every) or stop:
+                    checkpoints.save(step, state, meter.record(step))
+                log.advance(step)
+                if stop and step < num_steps:
+                    raise Interrupted(f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues")
+    draw(log.records, workdir.path / "curves.png", f"{type(task.model).__name__}, {workdir.path.name}")
+    return _summarise(log.records, step, meter.seconds, workdir)
+
+
+def _start(checkpoints: Checkpoints, initial: Callable, batch: Batch) -> tuple[TrainState, int, Meter]:
+    """Where the run stands: at its newest checkpoint, or at the beginning."""
+    found = checkpoints.newest()
+    if found is None:
+        return jax.jit(initial)(batch), 0, Meter()
+    step, leaves, record = found
+    print(f"continuing from step {step}", flush=True)
+    return to_state(leaves, jax.eval_shape(initial, batch)), step, Meter.from_record(record)
+
+
+def _is_due(step: int, num_steps: int, every: int | None) -> bool:
+    return step == num_steps or (every is not None and step % every == 0)
+
+
+def _show_model(task: Task, batch: Batch, workdir: Workdir) -> None:
+    one = {name: rows[:1] for name, rows in batch.items()}
+    table = format_rows(model_rows(task.model, jax.eval_shape(task.inputs, one)))
+    write_whole(workdir.path / "model.txt", table + "\n")
+    count, kind = jax.device_count(), jax.devices()[0].device_kind
+    print(f"{type(task.model).__name__} on {count} x {kind}\n\n{table}\n", flush=True)
+
+
+def _summarise(records: list[dict], step: int, seconds: float, workdir: Workdir) -> dict[str, float]:
+    tests = [record for record in records if record["split"] == "test"]
+    result = {name: value for name, value in tests[-1].items() if name not in ("step", "split")} if tests else {}
+    place = os.path.relpath(workdir.path)
+    print(f"\ntest {describe(result)}   after {step} steps, {seconds:.0f} s of training")
+    print(f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{step}", flush=True)
+    return result

@@ -1,0 +1,66 @@
+"""Training metrics between two reports: they stay on the device until one is due."""
+
+import functools
+import time
+
+import numpy as np
+
+from cnnrnn import metrics
+from cnnrnn.errors import NumericalError
+
+
+class Meter:
+    """Adds up the metrics of steps, and measures the time that the run has taken over all its starts."""
+
+    def __init__(self, seconds: float = 0.0):
+        self._waiting: list[dict[str, metrics.Average]] = []  # one a step, on the device
+        self._sums: list[dict[str, metrics.Average]] = []  # at most one, on the host, of the steps before those
+        self._start = time.perf_counter() - seconds
+        self._lap = (0, time.perf_counter())  # steps and time at the last question for the speed
+
+    @classmethod
+    def from_record(cls, record: dict) -> "Meter":
+        """The meter that `record` wrote down: a run that was stopped between two reports goes on as if it had not been."""
+        meter = cls(record["seconds"])
+        meter._sums = [{name: metrics.Average(*map(np.float64, pair)) for name, pair in sums.items()} for sums in record["sums"]]
+        return meter
+
+    def record(self, step: int) -> dict:
+        """What a checkpoint after `step` keeps of the meter, in plain numbers; errors as in `take`."""
+        self._fetch(step)
+        sums = [{name: [float(x) for x in pair] for name, pair in sums.items()} for sums in self._sums]
+        return {"seconds": self.seconds, "sums": sums}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in the loop since the run began, evaluation and saving included."""
+        return time.perf_counter() - self._start
+
+    def add(self, sums: dict[str, metrics.Average]) -> None:
+        """Takes the metrics of one step; does not wait for them."""
+        self._waiting.append(sums)
+
+    def take(self, step: int) -> dict[str, float]:
+        """The metrics of all steps since the last report, up to `step`.
+
+        Raises:
+          NumericalError: the loss of one of them is not finite.
+        """
+        self._fetch(step)
+        (sums,), self._sums = self._sums, []
+        return metrics.compute(sums)
+
+    def steps_per_second(self, step: int) -> float:
+        """The speed since it was last asked for."""
+        (before, then), self._lap = self._lap, (step, time.perf_counter())
+        return (step - before) / (self._lap[1] - then)
+
+    def _fetch(self, step: int) -> None:
+        """Brings the waiting metrics to the host and adds them one by one: a stop in between does not change the rounding."""
+        arrived, self._waiting = metrics.fetch(self._waiting), []
+        for number, sums in enumerate(arrived, start=step - len(arrived) + 1):
+            if not np.isfinite(sums["loss"].total):
+                raise NumericalError(
+                    f"the loss of step {number} is {sums['loss'].total} - lower optim.learning_rate or set optim.clip_norm"
+                )
+        self._sums = [functools.reduce(metrics.merge, self._sums + arrived)] if self._sums + arrived else []

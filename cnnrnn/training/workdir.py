@@ -1,0 +1,118 @@
+"""The directory of a run: one run at a time, one config for ever, and what the model needs to be used without its data."""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from cnnrnn import config as configs
+from cnnrnn.errors import ConfigError, WorkdirError
+
+# What may be changed from one start of a run to the next: how long it goes, what it writes, and where the same data lie.
+CHANGEABLE = (
+    "train.num_steps", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.keep",
+    "data.data_dir", "data.manual_dir", "data.eval_batch_size",
+)
+
+
+class Run(NamedTuple):
+    """A run as it lies on disk: its config, and the info of its training split."""
+
+    config: ConfigDict
+    info: dict
+
+
+class Workdir:
+    """Opens the directory of a run for training and holds it: `with Workdir(path, config) as workdir`.
+
+    Raises:
+      WorkdirError: it cannot be written, or another process trains in it.
+      ConfigError: it holds a run of another config.
+    """
+
+    def __init__(self, path: str, config: ConfigDict):
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+        except OSError as error:
+            raise WorkdirError(f"cannot write in {path}: {error.strerror} - choose another --workdir") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            raise WorkdirError(f"{path} is in use by {holder} - wait for it or choose another --workdir") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+        self._keep_config(config)
+        (self.path / "FAILED").unlink(missing_ok=True)
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if error is not None and getattr(error, "exit_code", 1) != 75:
+            with contextlib.suppress(OSError):  # on a full disk the error itself matters more
+                write_whole(self.path / "FAILED", f"{kind.__name__}: {error}\n")
+        self._lock.close()
+
+    def keep_info(self, info: dict) -> None:
+        """Writes down what the data were; on a later start, holds them to it.
+
+        Raises:
+          WorkdirError: the data are not those that the run was started with.
+        """
+        file = self.path / "dataset.json"
+        info = json.loads(json.dumps(info))
+        if file.exists() and (old := _read_json(file)) != info:
+            changed = next(key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key))
+            raise WorkdirError(f"the data of the run in {self.path} had another {changed} - give the same data, or choose another --workdir")
+        write_whole(file, json.dumps(info, indent=2) + "\n")
+
+    def _keep_config(self, config: ConfigDict) -> None:
+        file = self.path / "config.json"
+        if file.exists():
+            for field, (old, new) in configs.differences(_read_config(file), config).items():
+                if field not in CHANGEABLE:
+                    raise ConfigError(f"{field} is {new!r} but the run in {self.path} has {old!r} - choose another --workdir")
+        write_whole(file, configs.dump(config))
+
+
+def read_run(path: str) -> Run:
+    """The run that a directory holds.
+
+    Raises:
+      WorkdirError: there is none.
+    """
+    for name in ("config.json", "dataset.json"):
+        if not (Path(path) / name).is_file():
+            raise WorkdirError(f"no trained run in {path} (no {name}) - give the --workdir of a training")
+    return Run(_read_config(Path(path) / "config.json"), _read_json(Path(path) / "dataset.json"))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new one, never half of it."""
+    part = file.with_name(f".{file.name}.part")
+    with open(part, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
+
+
+def _read_config(file: Path) -> ConfigDict:
+    return configs.from_plain(_read_json(file))
+
+
+def _read_json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WorkdirError(f"{file} is damaged: {error} - choose another --workdir") from error
