@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-EPOCH = 4000 // 128  # steps in a pass over the training set
+EPOCH = 4000 // 32  # steps in a pass over the training set
 
 
 def get_config() -> ConfigDict:
@@ -10,10 +10,10 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             seed=0,
-            task=dict(name="classification.Classification", mean=(0.1307,), std=(0.3081,)),
+            task=dict(name="classification.Classification", mean=(0.1307,), std=(0.3081,), max_shift=2),
             model=dict(name="lenet5.LeNet5"),
-            data=dict(name="images.digits", batch_size=128),
-            optim=dict(name="sgd", learning_rate=0.1, momentum=0.9, schedule="cosine", weight_decay=5e-4),
-            train=dict(num_steps=30 * EPOCH, log_every=EPOCH, eval_every=5*EPOCH, checkpoint_every=10 * EPOCH),
+            data=dict(name="images.digits", batch_size=32),
+            optim=dict(name="sgd", learning_rate=0.02, momentum=0.9, schedule="cosine", weight_decay=5e-4),
+            train=dict(num_steps=30 * EPOCH, log_every=EPOCH, eval_every=5 * EPOCH, checkpoint_every=5 * EPOCH),
         )
     )

@@ -31,6 +31,8 @@ def read(path: str | Path, shape: tuple[int, int, int], light_on_dark: bool = Fa
             return convert(picture, shape, light_on_dark, ink_size)
     except FileNotFoundError:
         raise DataError(f"no file {path} - check the name") from None
+    except IsADirectoryError:
+        raise DataError(f"{path} is a folder - name the picture files in it") from None
     except UnidentifiedImageError:
         raise DataError(f"{path} is no picture that can be read - give a PNG, JPEG, GIF, BMP, TIFF or WebP file") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cnnrnn.layers.augmentation import random_shift
 from cnnrnn.metrics import Average
+from cnnrnn.signatures import Natural, Positive
 from cnnrnn.tasks.task import Batch, Task
 
 
@@ -16,15 +18,24 @@ class Classification(Task):
 
     Attributes:
       mean, std: of the pixels, on the scale 0 to 1, one number or one a channel; the model sees (pixel / 255 - mean) / std.
+      max_shift: in training each picture is moved by up to so many pixels, down or up and right or left.
     """
 
     mean: tuple[float, ...] = (0.5,)
-    std: tuple[float, ...] = (0.5,)
+    std: tuple[Positive, ...] = (0.5,)
+    max_shift: Natural = 0
 
     def inputs(self, batch: Batch) -> tuple[jax.Array]:
         """Pictures as float32, standardised, on the device: what travels there is uint8."""
         pixels = batch["image"].astype(jnp.float32) / 255
         return ((pixels - jnp.asarray(self.mean)) / jnp.asarray(self.std),)
+
+    def forward(self, variables, carry, batch, *, train=False, key=None):
+        """As `Task.forward`, on moved pictures in training."""
+        if train and self.max_shift:
+            shift_key, key = jax.random.split(key)
+            batch = batch | {"image": random_shift(shift_key, batch["image"], self.max_shift)}
+        return super().forward(variables, carry, batch, train=train, key=key)
 
     def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, Average]:
         """From logits [B, K]: the loss, and the share of pictures whose largest logit is their label's."""

@@ -121,9 +121,16 @@ def to_state(leaves: Leaves, template: Any) -> Any:
     return jax.tree.map(lambda want, leaf: jax.random.wrap_key_data(leaf) if _is_key(want) else leaf, template, state)
 
 
-def to_variables(leaves: Leaves) -> dict:
-    """The model's variables among restored arrays: {"params": ..., and its other collections}."""
-    tree = traverse_util.unflatten_dict(leaves, sep="/")
+def load_variables(directory: Path) -> dict:
+    """The newest good variables of a model, {"params": ..., and its other collections}, as host arrays.
+
+    Raises:
+      CheckpointError: there is no good checkpoint.
+    """
+    found = Checkpoints(directory).newest() if directory.is_dir() else None
+    if found is None:
+        raise CheckpointError(f"no checkpoint in {directory} - train first, with the same --workdir")
+    tree = traverse_util.unflatten_dict(found[1], sep="/")
     return {"params": tree["params"], **tree.get("model_state", {})}
 
 

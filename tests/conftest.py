@@ -1,0 +1,66 @@
+"""Four virtual devices for every test, set before JAX is imported, and what several tests train."""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from cnnrnn.data.dataset import ArrayDataset
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def config() -> ConfigDict:
+    """A run of seconds: the slides' net, small, on the embedded digits."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            task=dict(name="classification.Classification", mean=(0.13,), std=(0.31,)),
+            model=dict(name="convnet.ConvNet", features=(4, 4, 8)),
+            data=dict(name="images.digits", batch_size=16, eval_batch_size=512),
+            optim=dict(name="sgd", learning_rate=0.02, momentum=0.9),
+            train=dict(num_steps=12, log_every=4, eval_every=6, checkpoint_every=6),
+        )
+    )
+
+
+def shapes_dataset(num_examples: int = 30, batch_size: int = 8, seed: int | None = 0) -> ArrayDataset:
+    """Bars on noise, upright (label 0), lying (1) or none (2): image [12, 12, 1]."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 60, (num_examples, 12, 12, 1)).astype(np.uint8)
+    labels = (np.arange(num_examples) % 3).astype(np.int32)
+    for image, label in zip(images, labels, strict=True):
+        at = rng.integers(2, 9)
+        if label == 0:
+            image[:, at : at + 2] = 255
+        elif label == 1:
+            image[at : at + 2] = 255
+    info = {"class_names": ["upright", "lying", "none"], "pictures": {"shape": [12, 12, 1]}}
+    return ArrayDataset({"image": images, "label": labels}, batch_size, seed, {"num_classes": 3}, info)
+
+
+def run_command(*words: str, **kwargs) -> subprocess.CompletedProcess:
+    """Runs `python -m cnnrnn.WORDS` as a user would, on one device."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, "-m", f"cnnrnn.{words[0]}", *map(str, words[1:])],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **kwargs,
+    )
+
+
+def assert_refused(done: subprocess.CompletedProcess, exit_code: int, *words: str) -> None:
+    """One line on stderr that holds the words, and the exit code."""
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == exit_code, done.stderr
+    assert len(lines) == 1 and lines[0].startswith("cnnrnn: error: "), done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]

@@ -1,0 +1,35 @@
+"""The embedded digits, and labels that a net could not have."""
+
+import numpy as np
+import pytest
+
+from cnnrnn.data import images
+from cnnrnn.errors import DataError
+
+
+def test_digits_are_split_shuffled_and_whole():
+    train, test = images.digits("train", seed=0), images.digits("test", seed=0)
+    assert train.arrays["image"].shape == (4000, 28, 28, 1) and test.arrays["image"].shape == (1000, 28, 28, 1)
+    assert train.arrays["image"].dtype == np.uint8 and train.arrays["label"].dtype == np.int32
+    both = np.concatenate([train.arrays["label"], test.arrays["label"]])
+    np.testing.assert_array_equal(np.bincount(both), [500] * 10)
+    assert np.bincount(test.arrays["label"]).min() > 70
+    assert train.dims == {"num_classes": 10} and train.info["class_names"] == list("0123456789")
+
+
+def test_digits_say_what_is_missing(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(images.importlib.resources, "files", missing)
+    with pytest.raises(DataError, match=r"pip install 'cnnrnn\[examples\]'"):
+        images.digits("train", 0)
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_out_of_range_is_refused(monkeypatch, label):
+    labels = np.zeros(5, np.int64)
+    labels[3] = label
+    monkeypatch.setattr(images, "_prepared", lambda *_: (np.zeros((5, 28, 28, 1), np.uint8), labels))
+    with pytest.raises(DataError, match=f"label {label} of example 3, train split - labels go from 0 to 9"):
+        images.mnist("train", 0)

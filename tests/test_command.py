@@ -1,0 +1,146 @@
+"""The command line as a user types it: every refusal is one line with its exit code, fast, before JAX is imported."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from conftest import assert_refused, run_command
+from PIL import Image
+
+DIGITS = "configs/digits_lenet5.py"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--config", DIGITS], "no --workdir"),
+        (["--workdir", "w"], "no --config"),
+        (["--config", DIGITS, "--workdir="], "no --workdir"),
+        (["--config", "nope.py", "--workdir", "w"], "configs/digits_lenet5.py"),
+        (["--config", "configs/digit_lenet5.py", "--workdir", "w"], "did you mean configs/digits_lenet5.py?"),
+        (["--confg", DIGITS, "--workdir", "w"], "did you mean --config?"),
+        (["--confg.optim.learning_rate=1"], "did you mean --config.optim.learning_rate?"),
+        (["--config", DIGITS, "--workdir", "w", "--config.optim.learning_rat=1"], "did you mean learning_rate?"),
+        (["--config", DIGITS, "--workdir", "w", "--config.train.num_steps=-5"], "at least 1"),
+        (["--config", DIGITS, "--workdir", "w", "stray"], "stray word 'stray'"),
+        (["--config", DIGITS, "--workdir", "w", "--debug=maybe"], "--debug"),
+    ],
+)
+def test_wrong_flags_are_usage_errors(words, hint):
+    assert_refused(run_command("main", *words), 2, hint)
+
+
+@pytest.mark.parametrize("program", ["main", "predict"])
+def test_help_imports_nothing_heavy(program):
+    code = (
+        f"import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_module('cnnrnn.{program}', run_name='__main__')\n"
+        "finally: print([m for m in ('jax', 'flax', 'numpy', 'tensorflow_datasets') if m in sys.modules], file=sys.stderr)"
+    )
+    import subprocess
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "--workdir" in done.stdout and "--debug" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = run_command("main", "--config", DIGITS, "--workdir", tmp_path / "file" / "run")
+    assert_refused(done, 6, "cannot write in")
+
+
+def test_debug_shows_the_traceback():
+    done = run_command("main", "--config", "nope.py", "--workdir", "w", "--debug")
+    assert "Traceback" in done.stderr and "ConfigError" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A trained run, its directory's name with a space and an accent, and its console output."""
+    workdir = tmp_path_factory.mktemp("a run") / "chiffres dorés"
+    done = run_command(
+        "main", "--config", DIGITS, "--workdir", workdir, "--config.train.num_steps=200", "--config.train.log_every=100"
+    )
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_a_run_leaves_what_it_promises(trained):
+    workdir, done = trained
+    left = {file.name for file in workdir.iterdir()}
+    assert {"config.json", "dataset.json", "metrics.jsonl", "model.txt", "curves.png", "tensorboard", "checkpoints"} <= left
+    assert "FAILED" not in left
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert records[-1]["split"] == "test" and records[-1]["step"] == 200 and records[-1]["accuracy"] > 0.7
+    assert (workdir / "checkpoints" / "200").is_dir()
+    assert Image.open(workdir / "curves.png").size[0] > 800
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    assert "61,706" in done.stdout and "61,706" in (workdir / "model.txt").read_text()
+    assert "test accuracy 0." in done.stdout.splitlines()[-2]
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(trained):
+    workdir, done = trained
+    before = (workdir / "metrics.jsonl").read_bytes()
+    again = run_command(
+        "main", "--config", DIGITS, "--workdir", workdir, "--config.train.num_steps=200", "--config.train.log_every=100"
+    )
+    assert again.returncode == 0
+    assert again.stdout.splitlines()[-2].split("after")[0] == done.stdout.splitlines()[-2].split("after")[0]
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_another_config_is_refused_in_the_same_workdir(trained):
+    done = run_command("main", "--config", DIGITS, "--workdir", trained[0], "--config.optim.learning_rate=0.5")
+    assert_refused(done, 2, "optim.learning_rate is 0.5", "0.02")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Held-out digits as a user's files: as they are, large dark on light in colour; and files that are none."""
+    from cnnrnn.data.images import digits
+
+    images = digits("test", 0).arrays["image"][:6, ..., 0]
+    plain, photo = tmp_path / "plain.png", tmp_path / "a photo.jpg"
+    Image.fromarray(images[0]).save(plain)
+    large = Image.fromarray(255 - images[0]).resize((280, 280)).convert("RGB")
+    canvas = Image.new("RGB", (500, 400), "white")
+    canvas.paste(large, (150, 60))
+    canvas.save(photo)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(plain.read_bytes()[:90])
+    return tmp_path
+
+
+def test_predict_answers_in_lines_and_in_json(trained, pictures):
+    from cnnrnn.data.images import digits
+
+    label = str(digits("test", 0).arrays["label"][0])
+    files = [pictures / "plain.png", pictures / "a photo.jpg"]
+    done = run_command("predict", "--workdir", trained[0], *files, "--top=3")
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == 8 and lines[0] == str(files[0]) and lines[4] == str(files[1])
+    assert all(line.split()[1] == label and line.split()[0].endswith("%") for line in (lines[1], lines[5])), lines
+    answers = json.loads(run_command("predict", "--workdir", trained[0], *files, "--json").stdout)
+    for answer in answers:
+        probabilities = [row["probability"] for row in answer["classes"]]
+        assert len(probabilities) == 10 and probabilities == sorted(probabilities, reverse=True)
+        np.testing.assert_allclose(sum(probabilities), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["text.png", "cut.png", "missing.png", "folder.png"])
+def test_predict_refuses_what_is_no_picture_and_answers_the_rest(trained, pictures, name):
+    done = run_command("predict", "--workdir", trained[0], pictures / name, pictures / "plain.png")
+    assert_refused(done, 3, name)
+    assert done.stdout.splitlines()[0] == str(pictures / "plain.png")
+
+
+def test_predict_needs_a_trained_run(tmp_path):
+    assert_refused(run_command("predict", "--workdir", tmp_path, "x.png"), 6, "no trained run")
+    assert_refused(run_command("predict", "x.png"), 2, "no --workdir")
+    assert_refused(run_command("predict", "--workdir", tmp_path), 2, "no picture")
+    assert_refused(run_command("predict", "--workdir", tmp_path, "--top=0", "x.png"), 2, "--top")

@@ -1,0 +1,33 @@
+"""Metrics are sums: cutting a set into batches differently changes nothing."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnrnn import metrics
+from cnnrnn.metrics import Average
+
+
+def test_masked_values_count_nothing_whatever_they_are():
+    average = Average.of(jnp.array([1.0, 2.0, jnp.nan, jnp.inf]), jnp.array([1, 1, 0, 0]))
+    assert average.compute() == 1.5
+
+
+def test_uneven_batches_merge_to_the_mean_of_all():
+    values = np.random.default_rng(0).normal(size=100).astype(np.float32)
+    parts = [{"x": Average.of(jnp.asarray(part), jnp.ones(len(part)))} for part in np.split(values, [3, 50, 51])]
+    total = parts[0]
+    for part in parts[1:]:
+        total = metrics.merge(total, part)
+    assert metrics.compute(total)["x"] == pytest.approx(values.mean(), rel=1e-5)
+
+
+def test_nothing_counted_is_no_number():
+    assert math.isnan(Average(0.0, 0.0).compute())
+
+
+def test_fetch_brings_float64():
+    (fetched,) = metrics.fetch([{"x": Average.of(jnp.array([0.1]), jnp.array([1.0]))}])
+    assert fetched["x"].total.dtype == np.float64 and isinstance(fetched["x"], Average)

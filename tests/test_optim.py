@@ -1,0 +1,72 @@
+"""Optimisers against their equations; schedules at their corners."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnrnn.errors import ConfigError
+from cnnrnn.optim import make_optimizer, make_schedule
+
+PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
+GRADS = {"kernel": jnp.array([[0.5, 0.5]]), "bias": jnp.array([1.0])}
+
+
+def updates(**settings):
+    tx = make_optimizer(num_steps=10, **settings)
+    return tx.update(GRADS, tx.init(PARAMS), PARAMS)[0]
+
+
+def test_sgd_decays_kernels_and_no_biases():
+    step = updates(name="sgd", learning_rate=0.1, weight_decay=0.5)
+    np.testing.assert_allclose(step["kernel"], [[-0.1 * (0.5 + 0.5), -0.1 * (0.5 - 1.0)]], atol=1e-7)
+    np.testing.assert_allclose(step["bias"], [-0.1], atol=1e-7)
+
+
+def test_adamw_decays_by_its_own_rule():
+    plain, decayed = updates(name="adamw", learning_rate=0.1), updates(name="adamw", learning_rate=0.1, weight_decay=0.5)
+    np.testing.assert_allclose(decayed["kernel"] - plain["kernel"], -0.1 * 0.5 * PARAMS["kernel"], atol=1e-6)
+    np.testing.assert_allclose(decayed["bias"], plain["bias"], atol=1e-7)
+
+
+def test_clipping_comes_first():
+    norm = np.sqrt(0.25 + 0.25 + 1.0)
+    step = updates(name="sgd", learning_rate=1.0, clip_norm=0.3)
+    np.testing.assert_allclose(step["bias"], [-0.3 / norm], rtol=1e-5)
+
+
+def test_arguments_reach_the_rule():
+    tx = make_optimizer("sgd", num_steps=10, learning_rate=1.0, momentum=0.5)
+    first, state = tx.update(GRADS, tx.init(PARAMS), PARAMS)
+    second, _ = tx.update(GRADS, state, PARAMS)
+    np.testing.assert_allclose(second["bias"], 1.5 * first["bias"])
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("constant", {0: 0.0, 5: 0.5, 10: 1.0, 55: 1.0, 100: 1.0}),
+        ("linear", {0: 0.0, 10: 1.0, 55: 0.6, 100: 0.2}),
+        ("cosine", {0: 0.0, 10: 1.0, 55: 0.6, 100: 0.2}),
+    ],
+)
+def test_schedules(name, values):
+    schedule = make_schedule(name, 1.0, num_steps=100, warmup_steps=10, end_factor=0.2)
+    for step, value in values.items():
+        assert float(schedule(step)) == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (dict(name="sdg"), "no optimiser called"),
+        (dict(name="chain"), "no optimiser called"),
+        (dict(name="sgd", momentun=0.9), "did you mean momentum"),
+        (dict(name="adam", qqq=0.9), "it takes"),
+        (dict(name="sgd", schedule="cosin"), "constant, linear, cosine"),
+        (dict(name="sgd", warmup_steps=10), "warm up for fewer"),
+    ],
+)
+def test_refusals(settings, words):
+    with pytest.raises(ConfigError) as refusal:
+        make_optimizer(num_steps=10, learning_rate=0.1, **settings)
+    assert words in str(refusal.value)
