@@ -36,7 +36,7 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def parse(argv: Sequence[str], usage: str) -> list[str]:
-    """Sets the absl flags and returns the arguments that are none; `--help` prints usage and flags and ends the process.
+    """Sets the absl flags and returns the arguments that are none; `--help` prints and ends the process.
 
     Raises:
       ConfigError: a flag is unknown or its value cannot be read.

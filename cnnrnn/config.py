@@ -1,8 +1,8 @@
 """From a config file and the command line to objects: load, check, build.
 
-A config has the sections task, model, data, optim and train, and a seed. Every section is the keyword arguments of one constructor, so
-its fields, their types and their ranges are read from that constructor's signature: from its source, because a misspelt flag must be
-answered without importing JAX.
+A config has the sections task, model, data, optim and train, and a seed. Every section is the keyword arguments of one
+constructor, so its fields, their types and their ranges are read from that constructor's signature: from its source,
+because a misspelt flag must be answered without importing JAX.
 """
 
 import importlib
@@ -102,7 +102,9 @@ def build(section: str, settings: ConfigDict, **given):
     is_folder = "." not in SECTIONS[section]
     arguments = {key: value for key, value in settings.items() if not (is_folder and key == "name")}
     if twice := sorted(arguments.keys() & given.keys()):
-        raise ConfigError(f"config field {section}.{twice[0]} is not for the config: the program sets it - delete the field")
+        raise ConfigError(
+            f"config field {section}.{twice[0]} is not for the config: the program sets it - delete the field"
+        )
     try:
         inspect.signature(constructor).bind(**arguments, **given)
     except TypeError as error:
@@ -127,7 +129,7 @@ def from_plain(tree: dict) -> ConfigDict:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
-    """The fields in which two configs differ: {"optim.learning_rate": (old, new)}; None where a side has no such field."""
+    """The fields in which two configs differ: {"optim.learning_rate": (old, new)}; None where a side has none."""
     one, other = _flatten(old.to_dict()), _flatten(new.to_dict())
     return {
         key: (one.get(key), other.get(key))
@@ -139,7 +141,9 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
 def _call_get_config(path: str) -> ConfigDict:
     file, _, argument = path.partition(":")
     if not Path(file).is_file():
-        found = sorted(str(other) for other in Path(file).parent.glob("*.py")) or sorted(map(str, Path("configs").glob("*.py")))
+        found = sorted(str(other) for other in Path(file).parent.glob("*.py")) or sorted(
+            map(str, Path("configs").glob("*.py"))
+        )
         there = f"the configs there are {', '.join(found)}" if found else "name a Python file"
         raise ConfigError(f"no config file {file}{signatures.did_you_mean(file, found, otherwise=f' - {there}')}")
     spec = importlib.util.spec_from_file_location("the_config", file)
@@ -153,7 +157,9 @@ def _call_get_config(path: str) -> ConfigDict:
         line = _line_in(error, file)
         raise ConfigError(f"{file}{line} raised {type(error).__name__}: {error} - mend the config") from error
     if not isinstance(config, ConfigDict):
-        raise ConfigError(f"get_config() of {file} returned a {type(config).__name__} - return an ml_collections.ConfigDict")
+        raise ConfigError(
+            f"get_config() of {file} returned a {type(config).__name__} - return an ml_collections.ConfigDict"
+        )
     return config
 
 
@@ -197,10 +203,14 @@ def _locate(section: str, settings: ConfigDict) -> tuple[str, str]:
         module, _, attribute = home.rpartition(".")
         return module, attribute
     if not isinstance(settings, ConfigDict) or "name" not in settings:
-        raise ConfigError(f'config section {section} has no name - say what to build, {section}.name="module.Constructor"')
+        raise ConfigError(
+            f'config section {section} has no name - say what to build, {section}.name="module.Constructor"'
+        )
     module, _, attribute = str(settings.name).rpartition(".")
     if not module.isidentifier():
-        raise ConfigError(f'{section}.name is "{settings.name}" - write "module.Constructor", as in cnnrnn/{home}/module.py')
+        raise ConfigError(
+            f'{section}.name is "{settings.name}" - write "module.Constructor", as in cnnrnn/{home}/module.py'
+        )
     return f"{home}.{module}", attribute
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Average(NamedTuple):
-    """A weighted sum on its way to a mean: `total` and `weight`, two scalars (arrays in a step, Python floats on the host)."""
+    """A weighted sum on its way to a mean: two scalars, arrays in a step and numbers on the host."""
 
     total: jax.Array | float
     weight: jax.Array | float

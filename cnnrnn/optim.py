@@ -1,4 +1,4 @@
-"""From one config section to an optax transformation: the rule by its name in optax, its schedule, decay and clipping."""
+"""From one config section to an optax transformation: a rule by its name in optax, schedule, decay, clipping."""
 
 import difflib
 import inspect
@@ -22,18 +22,19 @@ def make_optimizer(
     weight_decay: NonNegative = 0.0,
     **rule_arguments,
 ) -> optax.GradientTransformation:
-    """The optimiser of a run: gradients are clipped, decayed, then given to an optax rule with a scheduled learning rate.
+    """The optimiser of a run: gradients are clipped, decayed, and given to an optax rule with a scheduled rate.
 
     Args:
       name: a rule of optax that takes a learning rate: "sgd", "adam", "adamw", "rmsprop", ...
       num_steps: the length of the run; the program gives it.
       learning_rate: the peak of the schedule.
-      schedule: how it goes on after the warm-up: "constant", "linear" or "cosine" down to `end_factor` at the last step.
+      schedule: how it goes on after the warm-up: "constant", "linear" or "cosine" down to `end_factor` at the last
+        step.
       warmup_steps: steps in which the learning rate climbs linearly from 0 to its peak.
       end_factor: the last learning rate as a fraction of the peak.
       clip_norm: the largest global norm of a gradient; None clips nothing.
-      weight_decay: for rules with their own decay (adamw) theirs, for the others an L2 term added to the gradient, as in
-        v <- m v - lr (g + decay w). Only kernels decay: biases and scales, the parameters of one dimension, do not.
+      weight_decay: for rules with their own decay (adamw) theirs, for the others an L2 term added to the gradient, as
+        in v <- m v - lr (g + decay w). Only kernels decay: biases and scales, the parameters of one dimension, do not.
       **rule_arguments: what the rule takes besides, by optax's names: momentum, nesterov, b1, ...
 
     Returns:

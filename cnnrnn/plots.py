@@ -26,7 +26,15 @@ def curves(series: Series, file: Path, title: str) -> None:
         for (split, points), colour in zip(splits.items(), COLOURS * len(splits), strict=False):
             steps, values = zip(*points, strict=True)
             marker = "o" if len(points) < 40 else None
-            panel.plot(steps, values, color=colour, marker=marker, markersize=3, linewidth=1.4, label=f"{split}, last {values[-1]:.4g}")
+            panel.plot(
+                steps,
+                values,
+                color=colour,
+                marker=marker,
+                markersize=3,
+                linewidth=1.4,
+                label=f"{split}, last {values[-1]:.4g}",
+            )
         if "loss" in metric and all(value > 0 for points in splits.values() for _, value in points):
             panel.set_yscale("log")
         panel.set_xlabel("step")

@@ -1,7 +1,8 @@
 """Says what is on pictures: python -m cnnrnn.predict --workdir runs/digits_lenet5 picture.png ...
 
-For each picture the classes with their probabilities, best first, from the newest checkpoint of a trained run. Pictures of any size, colour or
-grey, are converted by the rule at the top of cnnrnn/data/pictures.py. A picture that cannot be read gets one line; the others are answered.
+For each picture the classes with their probabilities, best first, from the newest checkpoint of a trained run. Pictures
+of any size, colour or grey, are converted by the rule at the top of cnnrnn/data/pictures.py. A picture that cannot be
+read gets one line; the others are answered.
 """
 
 import json
@@ -69,7 +70,9 @@ def _answer(images: dict, run, workdir: Path) -> dict:
     variables = load_variables(workdir / "checkpoints")
     decode = jax.jit(task.decode)
     size = min(BATCH_SIZE, len(images))
-    stacked = np.stack([*images.values(), *[next(iter(images.values()))] * (-len(images) % size)])  # filled up to whole batches
+    stacked = np.stack(
+        [*images.values(), *[next(iter(images.values()))] * (-len(images) % size)]
+    )  # filled up to whole batches
     rows = [
         np.asarray(decode(variables, {"image": stacked[at : at + size], "mask": np.ones(size, np.float32)}))
         for at in range(0, len(stacked), size)
@@ -84,7 +87,8 @@ def _print(answers: dict, class_names: list[str]) -> None:
     }
     if JSON.value:
         document = [
-            {"file": file, "classes": [{"name": name, "probability": p} for p, name in rows]} for file, rows in ranked.items()
+            {"file": file, "classes": [{"name": name, "probability": p} for p, name in rows]}
+            for file, rows in ranked.items()
         ]
         print(json.dumps(document, indent=2))
         return

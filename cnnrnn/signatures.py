@@ -1,6 +1,7 @@
 """What a constructor takes, read from its source: names, types and ranges, without importing it.
 
-A signature says what a value may be by its annotation: the plain types, `X | None`, `tuple[X, ...]`, and the names below, which are plain
+A signature says what a value may be by its annotation: the plain types, `X | None`, `tuple[X, ...]`, and the names
+  below, which are plain
 types with a range. So a range has one home, the signature, and is checked before anything heavy is imported.
 """
 
@@ -93,7 +94,8 @@ def read(module: str, attribute: str) -> dict[str, Parameter]:
         raise ConfigError(f"no module {file.stem} in cnnrnn/{file.parent.name}{did_you_mean(file.stem, known)}")
     tree = ast.parse(file.read_text(encoding="utf-8"))
     public = {
-        node.name: node for node in tree.body
+        node.name: node
+        for node in tree.body
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
     }
     if attribute not in public:
@@ -131,7 +133,12 @@ def _convert(kind: str, value):
         return tuple(_convert(inner, item) if inner else item for item in value)
     if kind in RANGES:
         base, _, inside = RANGES[kind]
-        if isinstance(value, (bool, str)) or not math.isfinite(value) or base(value) != value or not inside(base(value)):
+        if (
+            isinstance(value, (bool, str))
+            or not math.isfinite(value)
+            or base(value) != value
+            or not inside(base(value))
+        ):
             raise ValueError
         return base(value)
     if kind in ("bool", "str") and type(value).__name__ != kind or kind == "None" and value is not None:

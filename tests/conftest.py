@@ -53,7 +53,12 @@ def run_command(*words: str, **kwargs) -> subprocess.CompletedProcess:
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     return subprocess.run(
         [sys.executable, "-m", f"cnnrnn.{words[0]}", *map(str, words[1:])],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, **kwargs,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **kwargs,
     )
 
 

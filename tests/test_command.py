@@ -1,6 +1,7 @@
 """The command line as a user types it: every refusal is one line with its exit code, fast, before JAX is imported."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -36,10 +37,8 @@ def test_help_imports_nothing_heavy(program):
     code = (
         f"import sys, runpy; sys.argv = ['x', '--help']\n"
         f"try: runpy.run_module('cnnrnn.{program}', run_name='__main__')\n"
-        "finally: print([m for m in ('jax', 'flax', 'numpy', 'tensorflow_datasets') if m in sys.modules], file=sys.stderr)"
+        "finally: print([m for m in ('jax', 'flax', 'numpy', 'orbax') if m in sys.modules], file=sys.stderr)"
     )
-    import subprocess
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "--workdir" in done.stdout and "--debug" in done.stdout
     assert done.stderr.strip() == "[]"
@@ -70,7 +69,15 @@ def trained(tmp_path_factory):
 def test_a_run_leaves_what_it_promises(trained):
     workdir, done = trained
     left = {file.name for file in workdir.iterdir()}
-    assert {"config.json", "dataset.json", "metrics.jsonl", "model.txt", "curves.png", "tensorboard", "checkpoints"} <= left
+    assert {
+        "config.json",
+        "dataset.json",
+        "metrics.jsonl",
+        "model.txt",
+        "curves.png",
+        "tensorboard",
+        "checkpoints",
+    } <= left
     assert "FAILED" not in left
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["split"] == "test" and records[-1]["step"] == 200 and records[-1]["accuracy"] > 0.7

@@ -24,8 +24,13 @@ def load(*overrides: str) -> ConfigDict:
 
 def test_overrides_reach_fields_the_config_names_and_fields_it_leaves_to_the_signature():
     config = load(
-        "--config.optim.learning_rate=1", "--config.train.num_steps", "3e2", "--config.optim.clip_norm=0.5",
-        "--config.task.mean=(0.5,)", "--config.seed=7", "--config.optim.momentum=0.8",
+        "--config.optim.learning_rate=1",
+        "--config.train.num_steps",
+        "3e2",
+        "--config.optim.clip_norm=0.5",
+        "--config.task.mean=(0.5,)",
+        "--config.seed=7",
+        "--config.optim.momentum=0.8",
     )
     assert (config.optim.learning_rate, config.train.num_steps, config.optim.clip_norm) == (1.0, 300, 0.5)
     assert (config.task.mean, config.seed, config.optim.momentum) == ((0.5,), 7, 0.8)
@@ -102,7 +107,12 @@ def test_sections_are_checked(config):
 
 def test_an_argument_reaches_get_config(tmp_path):
     file = tmp_path / "with_argument.py"
-    source = Path(DIGITS).read_text().replace("def get_config()", "def get_config(seed='3')").replace("seed=0", "seed=int(seed)")
+    source = (
+        Path(DIGITS)
+        .read_text()
+        .replace("def get_config()", "def get_config(seed='3')")
+        .replace("seed=0", "seed=int(seed)")
+    )
     file.write_text(source)
     assert configs.load(str(file)).seed == 3
     assert configs.load(f"{file}:5").seed == 5

@@ -1,4 +1,4 @@
-"""Imports point down: every file of the library stands on a floor and imports only from below, or within its own room."""
+"""Imports point down: every file of the library stands on a floor and imports from below, or from its own room."""
 
 import ast
 from pathlib import Path

@@ -23,7 +23,10 @@ def test_sgd_decays_kernels_and_no_biases():
 
 
 def test_adamw_decays_by_its_own_rule():
-    plain, decayed = updates(name="adamw", learning_rate=0.1), updates(name="adamw", learning_rate=0.1, weight_decay=0.5)
+    plain, decayed = (
+        updates(name="adamw", learning_rate=0.1),
+        updates(name="adamw", learning_rate=0.1, weight_decay=0.5),
+    )
     np.testing.assert_allclose(decayed["kernel"] - plain["kernel"], -0.1 * 0.5 * PARAMS["kernel"], atol=1e-6)
     np.testing.assert_allclose(decayed["bias"], plain["bias"], atol=1e-7)
 

@@ -51,7 +51,8 @@ def test_parses(annotation, text, value):
 @pytest.mark.parametrize(
     ("annotation", "text"),
     [
-        ("Count", "0"), ("Count", "-5"), ("Count", "2.5"), ("Count", "True"), ("Count", "many"), ("Count", "nan"), ("Count", "None"),
+        ("Count", "0"), ("Count", "-5"), ("Count", "2.5"), ("Count", "True"), ("Count", "many"), ("Count", "nan"),
+        ("Count", "None"),
         ("Positive", "0"), ("Positive", "nan"), ("Positive", "inf"), ("Positive", "1e999"), ("NonNegative", "-0.1"),
         ("Fraction", "1"), ("bool", "1"), ("bool", "yes"), ("tuple[Count, ...]", "3"), ("tuple[Count, ...]", "(1, 0)"),
     ],

@@ -16,7 +16,8 @@ class Dataset(Protocol):
     Attributes:
       num_batches: batches in one pass.
       dims: what the model must know: {"num_classes": 10}.
-      info: what is kept with a run as JSON: enough to use its model without the set, and to notice that the set has changed.
+      info: what is kept with a run as JSON: enough to use its model without the set, and to notice that the set has
+        changed.
     """
 
     num_batches: int
@@ -29,7 +30,7 @@ class Dataset(Protocol):
 
 
 class ArrayDataset:
-    """A split held in memory. For training, an endless stream of passes, each in an order of its own; else one pass in order.
+    """A split in memory: for training an endless stream of passes, each in an order of its own; else one pass.
 
     Args:
       arrays: {"image": [N, ...], ...}, one row an example, of the same N.
@@ -54,7 +55,7 @@ class ArrayDataset:
         self._order = (None, None)  # (pass, permutation) last used
 
     def batch(self, step: int) -> Batch:
-        """See `Dataset`. In training every example comes once in each pass, and a batch may end one pass and begin the next."""
+        """See `Dataset`. In training every example comes once a pass, and a batch may end one pass and begin the next."""
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         if self.seed is None:
             return self._in_order(positions)

@@ -1,12 +1,13 @@
 """The user's own pictures, turned into what a net was trained on.
 
 The rule, in this order:
-  1. the first frame, turned as its EXIF orientation says; transparency is laid on white; 16-bit and float pixels are scaled to 0..255;
+  1. the first frame, turned as its EXIF orientation says; transparency is laid on white; 16-bit and float pixels are
+     scaled to 0..255;
   2. as many channels as the net sees: 1 is grey (ITU-R 601 luma), 3 is RGB;
   3. if the net knows light shapes on a dark ground (as in MNIST) and the picture's border is light, it is inverted;
   4. a picture of just the net's size is taken as it is;
-  5. else, if the set was made by fitting the shape into a box, so is the picture: cut to its ink, scaled so that the longer side is
-     `ink_size`, its centre of mass moved to the middle (LeCun et al. 1998, section III.A);
+  5. else, if the set was made by fitting the shape into a box, so is the picture: cut to its ink, scaled so that the
+     longer side is `ink_size`, its centre of mass moved to the middle (LeCun et al. 1998, section III.A);
   6. else it is scaled to fit and the rest filled with the colour of its border.
 """
 
@@ -20,7 +21,9 @@ from cnnrnn.errors import DataError
 INK = 64  # how far from the ground's value, of 255, a pixel counts as ink
 
 
-def read(path: str | Path, shape: tuple[int, int, int], light_on_dark: bool = False, ink_size: int | None = None) -> np.ndarray:
+def read(
+    path: str | Path, shape: tuple[int, int, int], light_on_dark: bool = False, ink_size: int | None = None
+) -> np.ndarray:
     """A picture file as uint8 [H, W, C]; for the arguments see `convert`.
 
     Raises:
@@ -34,12 +37,16 @@ def read(path: str | Path, shape: tuple[int, int, int], light_on_dark: bool = Fa
     except IsADirectoryError:
         raise DataError(f"{path} is a folder - name the picture files in it") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path} is no picture that can be read - give a PNG, JPEG, GIF, BMP, TIFF or WebP file") from None
+        raise DataError(
+            f"{path} is no picture that can be read - give a PNG, JPEG, GIF, BMP, TIFF or WebP file"
+        ) from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a picture: {error} - replace the file") from None
 
 
-def convert(picture: Image.Image, shape: tuple[int, int, int], light_on_dark: bool = False, ink_size: int | None = None) -> np.ndarray:
+def convert(
+    picture: Image.Image, shape: tuple[int, int, int], light_on_dark: bool = False, ink_size: int | None = None
+) -> np.ndarray:
     """A picture by the rule above.
 
     Args:
@@ -56,8 +63,12 @@ def convert(picture: Image.Image, shape: tuple[int, int, int], light_on_dark: bo
     if light_on_dark and np.median(_border(np.asarray(picture.convert("L")))) > 127:
         picture = ImageOps.invert(picture)
     if picture.size != (width, height):
-        ground = tuple(int(v) for v in np.median(_border(np.asarray(picture).reshape(picture.height, picture.width, -1)), axis=0))
-        picture = _fit_ink(picture, (width, height), ground, ink_size) if ink_size else _fit(picture, (width, height), ground)
+        ground = tuple(
+            int(v) for v in np.median(_border(np.asarray(picture).reshape(picture.height, picture.width, -1)), axis=0)
+        )
+        picture = (
+            _fit_ink(picture, (width, height), ground, ink_size) if ink_size else _fit(picture, (width, height), ground)
+        )
     return np.asarray(picture, np.uint8).reshape(shape)
 
 

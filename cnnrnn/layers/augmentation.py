@@ -6,7 +6,7 @@ from jax import lax
 
 
 def random_shift(key: jax.Array, images: jax.Array, max_shift: int) -> jax.Array:
-    """Moves each picture [B, H, W, C] by its own whole number of pixels, -max_shift to max_shift down and right; edges are repeated."""
+    """Moves each picture [B, H, W, C] by its own -max_shift to max_shift pixels down and right, repeating its edges."""
     margins = ((0, 0), (max_shift, max_shift), (max_shift, max_shift), (0, 0))
     padded = jnp.pad(images, margins, mode="edge")  # [B, H + 2 max_shift, W + 2 max_shift, C]
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * max_shift + 1)  # [B, 2]

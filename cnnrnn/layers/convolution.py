@@ -1,4 +1,4 @@
-"""Convolution as the slides and the field mean it: the kernel is laid on the image without being flipped (cross-correlation)."""
+"""Convolution as the field means it: the kernel is laid on the image without being flipped (cross-correlation)."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,14 +9,17 @@ from jax import lax
 Padding = str | int | Sequence[tuple[int, int]]
 
 
-def convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = "VALID") -> jax.Array:
+def convolve(
+    x: jax.Array, kernel: jax.Array, strides: tuple[int, int] = (1, 1), padding: Padding = "VALID"
+) -> jax.Array:
     """Slides a kernel over images: y[b, i, j, k] = sum over u, v, c of x[b, i s + u, j s + v, c] kernel[u, v, c, k].
 
     Args:
       x: images [B, H, W, C in].
       kernel: [F, F, C in, C out]; the height and width of the filter may differ.
       strides: cells by which the filter moves down and right.
-      padding: "VALID" none; "SAME" so much that stride 1 keeps the size; a number of zeros on every side; or ((top, bottom), (left, right)).
+      padding: "VALID" none; "SAME" so much that stride 1 keeps the size; a number of zeros on every side; or ((top,
+        bottom), (left, right)).
 
     Returns:
       [B, H', W', C out] with H' = floor((H - F + 2 P) / S) + 1, and W' likewise.

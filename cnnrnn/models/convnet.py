@@ -9,7 +9,7 @@ from cnnrnn.signatures import Count
 
 
 class ConvNet(nn.Module):
-    """Three 3 x 3 convolutions, two 2 x 2 max poolings and a linear layer; one output cell before it sees 12 pixels across.
+    """Three 3 x 3 convolutions, two 2 x 2 max poolings, and a linear layer over cells that see 12 pixels across.
 
     Attributes:
       num_classes: K.

@@ -10,9 +10,9 @@ from cnnrnn.layers.pooling import MaxPool
 class LeNet5(nn.Module):
     """Convolutions and pooling in turn, then dense layers, under the paper's names: C1 S2 C3 S4 C5 F6 output.
 
-    On 28 x 28 x 1 and 10 classes it has 61,706 parameters. Unlike in 1998 every C3 map sees all six maps of S2, subsampling is plain
-    max pooling, the nonlinearity is a rectifier and the output is linear.
-    Source: LeCun, Bottou, Bengio, Haffner 1998, figure 2, for the sizes.
+    On 28 x 28 x 1 and 10 classes it has 61,706 parameters. Unlike in 1998 every C3 map sees all six maps of S2,
+    subsampling is plain max pooling, the nonlinearity is a rectifier and the output is linear. Source: LeCun, Bottou,
+    Bengio, Haffner 1998, figure 2, for the sizes.
 
     Attributes:
       num_classes: K.
@@ -23,7 +23,9 @@ class LeNet5(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [B, H, W, C] -> logits [B, K]; the shapes below are those of 28 x 28 images."""
-        x = nn.relu(Conv(6, (5, 5), padding=2, name="C1")(x))  # [B, 28, 28, 6]: two zeros around make the paper's 32 x 32
+        x = nn.relu(
+            Conv(6, (5, 5), padding=2, name="C1")(x)
+        )  # [B, 28, 28, 6]: two zeros around make the paper's 32 x 32
         x = MaxPool(name="S2")(x)  # [B, 14, 14, 6]
         x = nn.relu(Conv(16, (5, 5), padding="VALID", name="C3")(x))  # [B, 10, 10, 16]
         x = MaxPool(name="S4")(x)  # [B, 5, 5, 16]

@@ -14,10 +14,11 @@ from cnnrnn.tasks.task import Batch, Task
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """Softmax cross-entropy (in nats) of pictures: batch {"image": [B, H, W, C] uint8, "label": [B] int32, "mask": [B]}.
+    """Softmax cross-entropy, in nats: batch {"image": [B, H, W, C] uint8, "label": [B] int32, "mask": [B]}.
 
     Attributes:
-      mean, std: of the pixels, on the scale 0 to 1, one number or one a channel; the model sees (pixel / 255 - mean) / std.
+      mean, std: of the pixels, on the scale 0 to 1, one number or one a channel; the model sees (pixel / 255 - mean) /
+        std.
       max_shift: in training each picture is moved by up to so many pixels, down or up and right or left.
     """
 

@@ -51,7 +51,10 @@ class Task(abc.ABC):
         """
         others = [name for name in variables if name != "params"]
         outputs, mutated = self.model.apply(
-            variables, *self.inputs(batch), train=train, rngs={"dropout": key} if train else None,
+            variables,
+            *self.inputs(batch),
+            train=train,
+            rngs={"dropout": key} if train else None,
             mutable=others if train else [],
         )
         return outputs, carry, mutated

@@ -1,7 +1,7 @@
-"""Checkpoints: Orbax step directories with a checksum of every array inside, because Orbax restores a flipped bit without a word.
+"""Checkpoints: Orbax step directories with checksums inside, because Orbax restores a flipped bit without a word.
 
-checkpoints/<step>/state holds the arrays, checkpoints/<step>/manifest their checksums and a record (JSON). A step is committed whole or not
-at all; a damaged one is found out on restore and the one before it used.
+checkpoints/<step>/state holds the arrays, checkpoints/<step>/manifest their checksums and a record (JSON). A step is
+committed whole or not at all; a damaged one is found out on restore and the one before it used.
 """
 
 import json
@@ -34,7 +34,10 @@ class Checkpoints:
         self.directory = directory
         self._read_only = keep is None
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, create=not self._read_only, read_only=self._read_only,
+            max_to_keep=keep,
+            enable_async_checkpointing=False,
+            create=not self._read_only,
+            read_only=self._read_only,
             cleanup_tmp_directories=not self._read_only,
         )
         self._manager = ocp.CheckpointManager(directory, options=options)
@@ -49,7 +52,9 @@ class Checkpoints:
         leaves = _to_leaves(state)
         for path, leaf in leaves.items():
             if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
-                raise NumericalError(f"{path} is not finite after step {step}, not saved - lower optim.learning_rate or set optim.clip_norm")
+                raise NumericalError(
+                    f"{path} is not finite after step {step} - lower optim.learning_rate or set optim.clip_norm"
+                )
         manifest = {"leaves": {path: _describe(leaf) for path, leaf in leaves.items()}, "record": record}
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(traverse_util.unflatten_dict(leaves, sep="/")),
@@ -60,11 +65,11 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise WorkdirError(
-                f"cannot save step {step} in {self.directory}: {_first_line(error)} - make room and run the same command again"
+                f"cannot save step {step} in {self.directory}: {_first_line(error)} - make room, then run it again"
             ) from error
 
     def newest(self) -> tuple[int, Leaves, dict] | None:
-        """The newest good checkpoint: step, arrays and record; None if there is no checkpoint. Damaged ones are renamed <step>.corrupt.
+        """The newest good checkpoint: step, arrays, record; None if there is none. Damaged ones become <step>.corrupt.
 
         Raises:
           CheckpointError: there are checkpoints and every one is damaged.
@@ -75,7 +80,11 @@ class Checkpoints:
                 return step, *self._read(step)
             except Exception as error:
                 place = self.directory / str(step)
-                print(f"checkpoint {place} is damaged ({_first_line(error)}): the one before it is used", file=sys.stderr, flush=True)
+                print(
+                    f"checkpoint {place} is damaged ({_first_line(error)}): the one before it is used",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 if not self._read_only:
                     place.rename(place.with_name(f"{step}.corrupt"))
                     self._manager.reload()
@@ -93,7 +102,9 @@ class Checkpoints:
         manifest = dict(restored["manifest"])
         if manifest.pop("crc32") != _checksum(manifest):
             raise ValueError("its manifest is not what was saved")
-        leaves = {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(restored["state"], sep="/").items()}
+        leaves = {
+            path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(restored["state"], sep="/").items()
+        }
         if {path: _describe(leaf) for path, leaf in leaves.items()} != manifest["leaves"]:
             raise ValueError("its arrays are not what was saved")
         return leaves, manifest["record"]
@@ -112,10 +123,13 @@ def to_state(leaves: Leaves, template: Any) -> Any:
     raw = jax.eval_shape(lambda state: jax.tree.map(_raw, state), template)
     tree = serialization.to_state_dict(raw)
     expected = traverse_util.flatten_dict(tree, sep="/", keep_empty_nodes=True)
-    for path in sorted(leaves.keys() | {path for path, leaf in expected.items() if hasattr(leaf, "shape")}):
+    paths = leaves.keys() | {path for path, leaf in expected.items() if hasattr(leaf, "shape")}
+    for path in sorted(paths, key=lambda path: (not path.startswith("params/"), path)):  # params tell the most
         saved, wanted = (_shape(arrays.get(path)) for arrays in (leaves, expected))
         if saved != wanted:
-            raise CheckpointError(f"{path} is {saved} in the checkpoint and {wanted} in this run - use the config it was made with, or another --workdir")
+            raise CheckpointError(
+                f"{path} is {saved} in the checkpoint and {wanted} here - give its own config, or another --workdir"
+            )
     filled = traverse_util.unflatten_dict(expected | leaves, sep="/")
     state = serialization.from_state_dict(raw, filled)
     return jax.tree.map(lambda want, leaf: jax.random.wrap_key_data(leaf) if _is_key(want) else leaf, template, state)

@@ -28,11 +28,15 @@ class Log:
         part = self._file.with_suffix(".part")
         part.write_text("".join(map(_line, self.records)), encoding="utf-8")
         part.replace(self._file)
-        self._stream = open(self._file, "a", encoding="utf-8")  # noqa: SIM115
+        self._stream = open(self._file, "a", encoding="utf-8")
         self._events = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
         console = Console(file=sys.stderr)
         columns = (
-            TextColumn("step"), MofNCompleteColumn(), BarColumn(bar_width=24), TimeRemainingColumn(), TextColumn("{task.description}")
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=24),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
         )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._task = self._bar.add_task("", total=end, completed=start) if self._bar else None

@@ -40,7 +40,9 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       The metrics of the test split at the end.
     """
     with Workdir(workdir, config) as place:
-        train_data, test_data = (build("data", config.data, split=split, seed=config.seed) for split in ("train", "test"))
+        train_data, test_data = (
+            build("data", config.data, split=split, seed=config.seed) for split in ("train", "test")
+        )
         place.keep_info(train_data.info)
         model = build("model", config.model, **train_data.dims)
         task = build("task", config.task, model=model)
@@ -71,7 +73,8 @@ def fit(
       seed: of the parameters and of dropout.
       num_steps: the length of the run.
       parallel: over the devices with "jit" or with "pmap".
-      log_every, eval_every, checkpoint_every: in steps; None is at the end only. The host waits for the device at no other step.
+      log_every, eval_every, checkpoint_every: in steps; None is at the end only. The host waits for the device at no
+        other step.
       keep: how many checkpoints stay.
 
     Returns:
@@ -106,7 +109,9 @@ def fit(
                     checkpoints.save(step, state, meter.record(step))
                 log.advance(step)
                 if stop and step < num_steps:
-                    raise Interrupted(f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues")
+                    raise Interrupted(
+                        f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues"
+                    )
     draw(log.records, workdir.path / "curves.png", f"{type(task.model).__name__}, {workdir.path.name}")
     return _summarise(log.records, step, meter.seconds, workdir)
 
@@ -138,5 +143,7 @@ def _summarise(records: list[dict], step: int, seconds: float, workdir: Workdir)
     result = {name: value for name, value in tests[-1].items() if name not in ("step", "split")} if tests else {}
     place = os.path.relpath(workdir.path)
     print(f"\ntest {describe(result)}   after {step} steps, {seconds:.0f} s of training")
-    print(f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{step}", flush=True)
+    print(
+        f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{step}", flush=True
+    )
     return result

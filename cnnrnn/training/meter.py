@@ -20,9 +20,11 @@ class Meter:
 
     @classmethod
     def from_record(cls, record: dict) -> "Meter":
-        """The meter that `record` wrote down: a run that was stopped between two reports goes on as if it had not been."""
+        """The meter that `record` wrote down: a run stopped between two reports goes on as if it had not been."""
         meter = cls(record["seconds"])
-        meter._sums = [{name: metrics.Average(*map(np.float64, pair)) for name, pair in sums.items()} for sums in record["sums"]]
+        meter._sums = [
+            {name: metrics.Average(*map(np.float64, pair)) for name, pair in sums.items()} for sums in record["sums"]
+        ]
         return meter
 
     def record(self, step: int) -> dict:
@@ -56,11 +58,12 @@ class Meter:
         return (step - before) / (self._lap[1] - then)
 
     def _fetch(self, step: int) -> None:
-        """Brings the waiting metrics to the host and adds them one by one: a stop in between does not change the rounding."""
+        """Brings the waiting metrics to the host and adds them one by one: a stop does not change the rounding."""
         arrived, self._waiting = metrics.fetch(self._waiting), []
         for number, sums in enumerate(arrived, start=step - len(arrived) + 1):
             if not np.isfinite(sums["loss"].total):
                 raise NumericalError(
-                    f"the loss of step {number} is {sums['loss'].total} - lower optim.learning_rate or set optim.clip_norm"
+                    f"the loss of step {number} is {sums['loss'].total} - "
+                    "lower optim.learning_rate or set optim.clip_norm"
                 )
         self._sums = [functools.reduce(metrics.merge, self._sums + arrived)] if self._sums + arrived else []

@@ -10,7 +10,7 @@ from jax.extend import core
 
 
 class Row(NamedTuple):
-    """One layer: its path in the model, its class, the shape it makes, its parameters, and the FLOPs of one forward pass."""
+    """One layer: its path in the model, its class, the shape it makes, its parameters, the FLOPs of a forward pass."""
 
     path: str
     kind: str
@@ -41,14 +41,24 @@ def model_rows(model: nn.Module, inputs: tuple) -> list[Row]:
     with nn.intercept_methods(watch):
         variables = jax.eval_shape(lambda *x: model.init(key, *x, train=False), *inputs)
     jaxpr = jax.make_jaxpr(lambda v, *x: model.apply(v, *x, train=False))(variables, *inputs)
-    layers = {path: call for path, call in calls.items() if path and not any(len(p) > len(path) and p[: len(path)] == path for p in calls)}
+    layers = {
+        path: call
+        for path, call in calls.items()
+        if path and not any(len(p) > len(path) and p[: len(path)] == path for p in calls)
+    }
     flops = dict.fromkeys(layers, 0)
     for scope, count in _products(jaxpr.jaxpr, ()):
         owner = max((path for path in layers if _contains(scope, path)), key=len, default=None)
         if owner is not None:
             flops[owner] += count
     return [
-        Row(".".join(path), kind, getattr(jax.tree.leaves(output)[0], "shape", ()), _size(variables["params"], path), flops[path])
+        Row(
+            ".".join(path),
+            kind,
+            getattr(jax.tree.leaves(output)[0], "shape", ()),
+            _size(variables["params"], path),
+            flops[path],
+        )
         for path, (kind, output) in layers.items()
     ]
 
@@ -60,7 +70,10 @@ def format_rows(rows: list[Row]) -> str:
     table += [("total", "", "", f"{sum(r.parameters for r in rows):,}", f"{sum(r.flops for r in rows):,}")]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
-        "  ".join(cell.ljust(width) if i < 3 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in table
     ]
     rule = "-" * len(lines[0])
@@ -68,7 +81,7 @@ def format_rows(rows: list[Row]) -> str:
 
 
 def _products(jaxpr: core.Jaxpr, scope: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], int]]:
-    """(module path, FLOPs) of every product and convolution in a jaxpr and those inside it; a scan's body counts once a step."""
+    """(module path, FLOPs) of every product and convolution in a jaxpr; the body of a scan counts once a step."""
     for equation in jaxpr.eqns:
         stack = str(equation.source_info.name_stack)
         here = scope + tuple(stack.split("/") if stack else ())

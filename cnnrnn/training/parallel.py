@@ -18,8 +18,8 @@ class Devices(NamedTuple):
     """A way of running steps over all devices.
 
     Attributes:
-      compile: (step, donate) -> the step compiled; it takes and returns what the step does, with global arrays. With `donate` the state
-        that goes in is used up.
+      compile: (step, donate) -> the step compiled; it takes and returns what the step does, with global arrays. With
+        `donate` the state that goes in is used up.
       put_state: a state on the host -> on every device.
       put_batch: a batch on the host -> cut over the devices, filled up with mask 0 to a multiple of their number.
     """
@@ -48,7 +48,9 @@ def _jit(count: int) -> Devices:
 
     def compile(step: Callable, donate: bool) -> Callable:
         return jax.jit(
-            step, in_shardings=(state_sharding, cut), out_shardings=(state_sharding, everywhere),
+            step,
+            in_shardings=(state_sharding, cut),
+            out_shardings=(state_sharding, everywhere),
             donate_argnums=0 if donate else (),
         )
 

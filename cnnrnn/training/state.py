@@ -32,7 +32,7 @@ class TrainState:
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, seed: int) -> TrainState:
-    """The state before the first step; a pure function of its arguments, so that `jax.eval_shape` can tell its shapes."""
+    """The state before the first step; a pure function, so that `jax.eval_shape` can tell its shapes."""
     init_key, key = jax.random.split(jax.random.key(seed))
     variables = task.model.init(init_key, *task.inputs(batch), train=False)
     params = variables["params"]

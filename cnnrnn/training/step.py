@@ -1,7 +1,8 @@
 """One training step and one evaluation step, written once for every task and every way of running over devices.
 
-The loss is a sum and its weight travels with it, so the same arithmetic is right for one device, for a batch sharded under `jit` and for
-`pmap`, with masks as uneven as they like: gradients and metrics are added over the devices and divided once.
+The loss is a sum and its weight travels with it, so the same arithmetic is right for one device, for a batch sharded
+under `jit` and for `pmap`, with masks as uneven as they like: gradients and metrics are added over the devices and
+divided once.
 """
 
 from functools import partial
@@ -42,8 +43,11 @@ def train_step(
         mutated = lax.pmean(mutated, axis_name)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     new_state = state.replace(
-        step=state.step + 1, params=optax.apply_updates(state.params, updates), opt_state=opt_state,
-        model_state=mutated, carry=carry,
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        opt_state=opt_state,
+        model_state=mutated,
+        carry=carry,
     )
     return new_state, metrics
 

@@ -1,4 +1,4 @@
-"""The directory of a run: one run at a time, one config for ever, and what the model needs to be used without its data."""
+"""The directory of a run: one run at a time, one config, and what the model needs to be used without its data."""
 
 import contextlib
 import fcntl
@@ -13,10 +13,16 @@ from ml_collections import ConfigDict
 from cnnrnn import config as configs
 from cnnrnn.errors import ConfigError, WorkdirError
 
-# What may be changed from one start of a run to the next: how long it goes, what it writes, and where the same data lie.
+# What may be changed from one start of a run to the next: its length, what it writes, where the same data lie.
 CHANGEABLE = (
-    "train.num_steps", "train.log_every", "train.eval_every", "train.checkpoint_every", "train.keep",
-    "data.data_dir", "data.manual_dir", "data.eval_batch_size",
+    "train.num_steps",
+    "train.log_every",
+    "train.eval_every",
+    "train.checkpoint_every",
+    "train.keep",
+    "data.data_dir",
+    "data.manual_dir",
+    "data.eval_batch_size",
 )
 
 
@@ -39,7 +45,7 @@ class Workdir:
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")
         except OSError as error:
             raise WorkdirError(f"cannot write in {path}: {error.strerror} - choose another --workdir") from error
         try:
@@ -73,7 +79,9 @@ class Workdir:
         info = json.loads(json.dumps(info))
         if file.exists() and (old := _read_json(file)) != info:
             changed = next(key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key))
-            raise WorkdirError(f"the data of the run in {self.path} had another {changed} - give the same data, or choose another --workdir")
+            raise WorkdirError(
+                f"the data of the run in {self.path} had another {changed} - give the same, or choose another --workdir"
+            )
         write_whole(file, json.dumps(info, indent=2) + "\n")
 
     def _keep_config(self, config: ConfigDict) -> None:
@@ -81,7 +89,9 @@ class Workdir:
         if file.exists():
             for field, (old, new) in configs.differences(_read_config(file), config).items():
                 if field not in CHANGEABLE:
-                    raise ConfigError(f"{field} is {new!r} but the run in {self.path} has {old!r} - choose another --workdir")
+                    raise ConfigError(
+                        f"{field} is {new!r} but the run in {self.path} has {old!r} - choose another --workdir"
+                    )
         write_whole(file, configs.dump(config))
 
 

@@ -31,7 +31,9 @@ def originals(tmp_path, monkeypatch):
         for name, array in zip((images, labels), arrays[split], strict=True):
             write_idx(folder / name, array)
             data = (folder / name).read_bytes()
-            infos[mnist.Mnist.URL + name] = UrlInfo(size=len(data), checksum=hashlib.sha256(data).hexdigest(), filename=name)
+            infos[mnist.Mnist.URL + name] = UrlInfo(
+                size=len(data), checksum=hashlib.sha256(data).hexdigest(), filename=name
+            )
     monkeypatch.setattr(mnist.Mnist, "url_infos", infos)
     return folder, arrays
 

@@ -31,5 +31,5 @@ def test_a_label_out_of_range_is_refused(monkeypatch, label):
     labels = np.zeros(5, np.int64)
     labels[3] = label
     monkeypatch.setattr(images, "_prepared", lambda *_: (np.zeros((5, 28, 28, 1), np.uint8), labels))
-    with pytest.raises(DataError, match=f"label {label} of example 3, train split - labels go from 0 to 9"):
+    with pytest.raises(DataError, match=f"label {label} of example 3, train split - labels are 0 to 9"):
         images.mnist("train", 0)

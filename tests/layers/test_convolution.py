@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from cnnrnn.layers.convolution import Conv, convolve
 
-X = np.array([[4, 9, 2, 5, 8, 3], [5, 6, 2, 4, 0, 3], [2, 4, 5, 4, 5, 2], [5, 6, 5, 4, 7, 8], [5, 7, 7, 9, 2, 1], [5, 8, 5, 3, 8, 4]], np.float32)
+X = np.array(
+    [
+        [4, 9, 2, 5, 8, 3],
+        [5, 6, 2, 4, 0, 3],
+        [2, 4, 5, 4, 5, 2],
+        [5, 6, 5, 4, 7, 8],
+        [5, 7, 7, 9, 2, 1],
+        [5, 8, 5, 3, 8, 4],
+    ],
+    np.float32,
+)
 VERTICAL_EDGE = np.array([[1, 0, -1]] * 3, np.float32)
 
 

@@ -19,7 +19,8 @@ def load(name: str, split: str, data_dir: Path, manual_dir: Path | None) -> dict
     Args:
       name: "module.Builder" below this package.
       split: a split of the builder.
-      data_dir: where TFDS keeps prepared sets; the decoded arrays are kept beside the records, to be read at once the next time.
+      data_dir: where TFDS keeps prepared sets; the decoded arrays are kept beside the records, to be read at once the
+        next time.
       manual_dir: a folder with the original files, or None to download them.
 
     Returns:
@@ -38,7 +39,9 @@ def load(name: str, split: str, data_dir: Path, manual_dir: Path | None) -> dict
         if not Path(builder.data_dir).exists():
             _prepare(tfds, builder, data_dir, manual_dir)
     except OSError as error:
-        raise DataError(f"cannot prepare {name} in {data_dir}: {error} - set --config.data.data_dir to a writable folder") from error
+        raise DataError(
+            f"cannot prepare {name} in {data_dir}: {error} - set --config.data.data_dir to a writable folder"
+        ) from error
     cache = Path(builder.data_dir) / f"{split}.npz"
     return _read_cache(cache) or _decode(builder, split, cache)
 
@@ -59,7 +62,9 @@ def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
     except Exception as error:
         if "checksum" in str(error):
             where = manual_dir or folder
-            raise DataError(f"a file of {builder.name} in {where} is not the original one - replace it: {error}") from error
+            raise DataError(
+                f"a file of {builder.name} in {where} is not the original one - replace it: {error}"
+            ) from error
         raise
 
 
@@ -98,7 +103,9 @@ def _decode(builder, split: str, cache: Path) -> dict[str, np.ndarray]:
     blocks = [source.__getitems__(range(at, min(at + BLOCK, len(source)))) for at in range(0, len(source), BLOCK)]
     examples = [example for block in blocks for example in block]
     if len(examples) != expected:
-        raise DataError(f"{len(examples)} of {expected} records in {builder.data_dir}, {split} - delete the folder to prepare it anew")
+        raise DataError(
+            f"{len(examples)} of {expected} {split} records in {builder.data_dir} - delete the folder, it is made anew"
+        )
     arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
     part = cache.with_suffix(".part")
     try:

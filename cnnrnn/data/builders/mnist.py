@@ -24,8 +24,11 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
             "label": tfds.features.ClassLabel(num_classes=10),
         }
         return tfds.core.DatasetInfo(
-            builder=self, description=self.__doc__, features=tfds.features.FeaturesDict(features),
-            supervised_keys=("image", "label"), homepage=self.URL,
+            builder=self,
+            description=self.__doc__,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+            homepage=self.URL,
         )
 
     def _split_generators(self, dl_manager):

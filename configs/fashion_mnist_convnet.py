@@ -1,0 +1,19 @@
+"""The slides' classic net on Fashion-MNIST."""
+
+from ml_collections import ConfigDict
+
+EPOCH = 60_000 // 128  # steps in a pass over the training set
+
+
+def get_config() -> ConfigDict:
+    """The config; every section is the keyword arguments of what it names."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            task=dict(name="classification.Classification", mean=(0.286,), std=(0.353,)),
+            model=dict(name="convnet.ConvNet", features=(32, 32, 64)),
+            data=dict(name="images.fashion_mnist", batch_size=128, data_dir=None, manual_dir=None),
+            optim=dict(name="sgd", learning_rate=0.05, momentum=0.9, schedule="cosine", weight_decay=5e-4),
+            train=dict(num_steps=5 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
+        )
+    )

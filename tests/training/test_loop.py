@@ -1,0 +1,118 @@
+"""Whole runs: stopped, killed and resumed they end with the bits of an unbroken one."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run_command
+
+from cnnrnn.errors import Interrupted, NumericalError
+from cnnrnn.training import loop
+from cnnrnn.training.checkpoint import Checkpoints
+
+DIGITS = [
+    "--config",
+    "configs/digits_lenet5.py",
+    "--config.model.name=convnet.ConvNet",
+    "--config.model.features=(4,4,8)",
+]
+SHORT = [
+    "--config.train.num_steps=60",
+    "--config.train.log_every=7",
+    "--config.train.eval_every=20",
+    "--config.train.checkpoint_every=10",
+]
+
+
+def state_and_metrics(workdir: Path):
+    """All arrays of the newest checkpoint as bytes, and all metrics."""
+    _, leaves, record = Checkpoints(workdir / "checkpoints").newest()
+    return (
+        {path: leaf.tobytes() for path, leaf in leaves.items()},
+        record["sums"],
+        (workdir / "metrics.jsonl").read_text(),
+    )
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_stopped_half_way_and_resumed_ends_with_the_same_bits(tmp_path, config, parallel, monkeypatch):
+    config.train.parallel = parallel
+    config.task.max_shift = 1  # randomness inside the step
+    loop.train(config, str(tmp_path / "unbroken"))
+    write = loop.Log.write
+
+    def interrupt_itself(log, step, split, metrics):
+        write(log, step, split, metrics)
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Log, "write", interrupt_itself)
+        with pytest.raises(Interrupted, match="stopped by SIGTERM at step [45] of 12"):
+            loop.train(config, str(tmp_path / "broken"))
+    assert not (tmp_path / "broken" / "FAILED").exists()
+    loop.train(config, str(tmp_path / "broken"))
+    assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
+
+
+def test_a_larger_num_steps_goes_on(tmp_path, config):
+    loop.train(config, str(tmp_path))
+    config.train.num_steps = 18
+    result = loop.train(config, str(tmp_path))
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records if record["split"] == "test"] == [6, 12, 18]
+    assert records[-1] == {"step": 18, "split": "test"} | result
+
+
+def test_the_carry_of_metrics_survives_a_stop_between_reports(tmp_path, config):
+    """The training line at step 8 covers steps 5 to 8, whether or not the run was stopped at 6."""
+    loop.train(config, str(tmp_path / "unbroken"))
+    config.train.num_steps = 6
+    config.train.log_every = 4
+    loop.train(config, str(tmp_path / "broken"))
+    config.train.num_steps = 12
+    loop.train(config, str(tmp_path / "broken"))
+    lines = [json.loads(line) for line in (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["split"] == "train"] == [4, 6, 8, 12]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path, config):
+    config.optim.learning_rate = 1e30
+    with pytest.raises(NumericalError, match=r"the loss of step [234] is (nan|inf|-inf)"):
+        loop.train(config, str(tmp_path))
+    assert "NumericalError" in (tmp_path / "FAILED").read_text()
+    assert Checkpoints(tmp_path / "checkpoints").newest() is None
+
+
+def start(workdir: Path) -> subprocess.Popen:
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    words = [sys.executable, "-m", "cnnrnn.main", *DIGITS, *SHORT, "--workdir", str(workdir)]
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_killed_and_interrupted_at_random_moments(tmp_path):
+    """kill -9 twice and Ctrl-C once, each after a line of output, then to the end: as if nothing had happened."""
+    assert run_command("main", *DIGITS, *SHORT, "--workdir", tmp_path / "unbroken").returncode == 0
+    rng = np.random.default_rng()
+    for how in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        process, lines = start(tmp_path / "broken"), int(rng.integers(1, 4))
+        with contextlib.closing(process.stdout):
+            for line in process.stdout:
+                lines -= line.startswith("step ")
+                if lines <= 0:
+                    break
+            process.send_signal(how)
+        code, errors = process.wait(60), process.stderr.read()
+        process.stderr.close()
+        assert code in ((-9, 0) if how == signal.SIGKILL else (75, 0)), errors
+        if code == 75:
+            assert "the same command continues" in errors and len(errors.splitlines()) == 1
+    done = run_command("main", *DIGITS, *SHORT, "--workdir", tmp_path / "broken")
+    assert done.returncode == 0, done.stderr
+    assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")

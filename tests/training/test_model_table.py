@@ -1,0 +1,40 @@
+"""The table of a model counts what is multiplied, whatever the model is written with."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cnnrnn.training.model_table import format_rows, model_rows
+
+
+class Block(nn.Module):
+    """A layer within a layer."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.Dense(6, name="inner")(x))
+
+
+class Nested(nn.Module):
+    """A dense layer in a block, an LSTM over five steps, and a shared layer."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = Block(name="block")(x)
+        x = nn.RNN(nn.LSTMCell(3), name="rnn")(x)
+        shared = nn.Dense(3, name="shared")
+        return shared(shared(x))
+
+
+def test_counts_inside_scans_and_shared_layers():
+    rows = {row.path: row for row in model_rows(Nested(), (jax.ShapeDtypeStruct((1, 5, 4), jnp.float32),))}
+    assert rows["block/inner"].flops == 2 * 5 * 4 * 6 and rows["block/inner"].parameters == 4 * 6 + 6
+    assert rows["shared"].flops == 2 * 2 * 5 * 3 * 3 and rows["shared"].parameters == 12
+    recurrent = [row for path, row in rows.items() if path.startswith("LSTMCell_0")]
+    assert sum(row.flops for row in recurrent) == 2 * 5 * 4 * 3 * (6 + 3)
+
+
+def test_text_has_a_line_a_layer_and_the_sums():
+    rows = model_rows(Nested(), (jax.ShapeDtypeStruct((1, 5, 4), jnp.float32),))
+    lines = format_rows(rows).splitlines()
+    assert len(lines) == len(rows) + 4 and lines[-1].split()[1] == f"{sum(row.parameters for row in rows)}"
