@@ -55,7 +55,7 @@ class ArrayDataset:
         self._order = (None, None)  # (pass, permutation) last used
 
     def batch(self, step: int) -> Batch:
-        """See `Dataset`. In training every example comes once a pass, and a batch may end one pass and begin the next."""
+        """See `Dataset`. In training a batch may end one pass over the examples and begin the next."""
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         if self.seed is None:
             return self._in_order(positions)

@@ -1,4 +1,4 @@
-"""The slides' classic net on Fashion-MNIST."""
+"""LeNet-5 on Fashion-MNIST."""
 
 from ml_collections import ConfigDict
 
@@ -11,9 +11,9 @@ def get_config() -> ConfigDict:
         dict(
             seed=0,
             task=dict(name="classification.Classification", mean=(0.286,), std=(0.353,)),
-            model=dict(name="convnet.ConvNet", features=(32, 32, 64)),
+            model=dict(name="lenet5.LeNet5"),
             data=dict(name="images.fashion_mnist", batch_size=128, data_dir=None, manual_dir=None),
             optim=dict(name="sgd", learning_rate=0.05, momentum=0.9, schedule="cosine", weight_decay=5e-4),
-            train=dict(num_steps=5 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
+            train=dict(num_steps=15 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
         )
     )
