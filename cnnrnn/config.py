@@ -186,7 +186,7 @@ def _override(config: ConfigDict, field: str, text: str) -> None:
     if key not in known:
         raise ConfigError(f"unknown config field {field}, {where}{signatures.did_you_mean(key, known)}")
     kind = config[section].get_type(key).__name__ if key in config[section] else "str"
-    parameter = parameters.get(key, signatures.Parameter(kind))
+    parameter = parameters.get(key, signatures.Parameter(f"{kind} | None"))
     with config.unlocked(), config.ignore_type():
         config[section][key] = parameter.parse(field, text)
 

@@ -1,7 +1,7 @@
 """The few ways in which a run can be refused, each with its exit code.
 
-A refusal is one line: `cnnrnn: error: what, where - what to do`. Whoever raises one writes that sentence; `command.run`
-  prints it.
+A refusal is one line, `cnnrnn: error: what, where - what to do`: whoever raises one writes that sentence, and
+`command.run` prints it.
 """
 
 

@@ -1,7 +1,6 @@
 """Trains what a config describes: python -m cnnrnn.main --config configs/digits_lenet5.py --workdir runs/digits_lenet5
 
-A field of the config is set on the command line by its path: --config.optim.learning_rate=0.1. The same command
-  continues a run that was
+--config.optim.learning_rate=0.1 sets a field of the config by its path. The same command continues a run that was
 stopped, from its last checkpoint, and prints the result of one that has ended; a larger --config.train.num_steps goes
 on.
 """

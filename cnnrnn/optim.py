@@ -35,7 +35,7 @@ def make_optimizer(
       clip_norm: the largest global norm of a gradient; None clips nothing.
       weight_decay: for rules with their own decay (adamw) theirs, for the others an L2 term added to the gradient, as
         in v <- m v - lr (g + decay w). Only kernels decay: biases and scales, the parameters of one dimension, do not.
-      **rule_arguments: what the rule takes besides, by optax's names: momentum, nesterov, b1, ...
+      **rule_arguments: what the rule takes besides, by optax's names: momentum, nesterov, b1, ...; None leaves it out.
 
     Returns:
       An optax transformation whose updates are to be added to the parameters.
@@ -47,6 +47,7 @@ def make_optimizer(
     parameters = inspect.signature(rule).parameters if inspect.isfunction(rule) else {}
     if "learning_rate" not in parameters:
         raise ConfigError(f'no optimiser called "{name}", optim.name - use a name of optax: sgd, adam, adamw, rmsprop')
+    rule_arguments = {argument: value for argument, value in rule_arguments.items() if value is not None}
     for argument in rule_arguments:
         if argument not in parameters:
             near = difflib.get_close_matches(argument, parameters, n=1)

@@ -1,8 +1,7 @@
 """What a constructor takes, read from its source: names, types and ranges, without importing it.
 
-A signature says what a value may be by its annotation: the plain types, `X | None`, `tuple[X, ...]`, and the names
-  below, which are plain
-types with a range. So a range has one home, the signature, and is checked before anything heavy is imported.
+An annotation says what a value may be: the plain types, `X | None`, `tuple[X, ...]`, and the names below, which are
+plain types with a range. So a range has one home, the signature, and is checked before anything heavy is imported.
 """
 
 import ast

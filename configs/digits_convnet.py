@@ -14,6 +14,6 @@ def get_config() -> ConfigDict:
             model=dict(name="convnet.ConvNet", features=(32, 32, 64)),
             data=dict(name="images.digits", batch_size=32),
             optim=dict(name="sgd", learning_rate=0.02, momentum=0.9, schedule="cosine", weight_decay=5e-4),
-            train=dict(num_steps=30 * EPOCH, log_every=EPOCH, eval_every=5 * EPOCH, checkpoint_every=5 * EPOCH),
+            train=dict(num_steps=10 * EPOCH, log_every=EPOCH, eval_every=2 * EPOCH, checkpoint_every=2 * EPOCH),
         )
     )

@@ -37,6 +37,12 @@ def test_clipping_comes_first():
     np.testing.assert_allclose(step["bias"], [-0.3 / norm], rtol=1e-5)
 
 
+def test_none_leaves_an_argument_out():
+    np.testing.assert_array_equal(
+        updates(name="adam", learning_rate=0.1, momentum=None)["bias"], updates(name="adam", learning_rate=0.1)["bias"]
+    )
+
+
 def test_arguments_reach_the_rule():
     tx = make_optimizer("sgd", num_steps=10, learning_rate=1.0, momentum=0.5)
     first, state = tx.update(GRADS, tx.init(PARAMS), PARAMS)

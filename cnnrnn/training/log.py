@@ -63,8 +63,11 @@ class Log:
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
         self._latest[split] = f"{split} {describe(metrics)}"
+        line = f"step {step}  {self._latest[split]}"
         if self._bar is None:
-            print(f"step {step}  {self._latest[split]}", flush=True)
+            print(line, flush=True)
+        elif split != "train":  # the bar itself tells of training
+            self._bar.console.print(line, highlight=False)
 
     def speed(self, step: int, steps_per_second: float) -> None:
         """Records the speed since the last time, for TensorBoard alone: it is not the same twice."""

@@ -3,10 +3,10 @@
 Ending, being interrupted and being resumed are the same path: the same command continues.
 """
 
-import os
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 
 import jax
 import optax
@@ -141,7 +141,8 @@ def _show_model(task: Task, batch: Batch, workdir: Workdir) -> None:
 def _summarise(records: list[dict], step: int, seconds: float, workdir: Workdir) -> dict[str, float]:
     tests = [record for record in records if record["split"] == "test"]
     result = {name: value for name, value in tests[-1].items() if name not in ("step", "split")} if tests else {}
-    place = os.path.relpath(workdir.path)
+    inside = workdir.path.is_relative_to(Path.cwd())
+    place = workdir.path.relative_to(Path.cwd()) if inside else workdir.path
     print(f"\ntest {describe(result)}   after {step} steps, {seconds:.0f} s of training")
     print(
         f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{step}", flush=True
