@@ -1,7 +1,7 @@
 """Convolutional and recurrent networks in JAX: readable, exact, resumable.
 
-The whole is five frames deep: a config (configs/) -> main -> training.loop -> training.step -> a task -> a model. Start with
-training/step.py, then training/loop.py, then tasks/classification.py and models/lenet5.py.
+The whole is five frames deep: a config -> main -> training.loop -> training.step -> a task -> a model. Start reading
+with training/step.py, then training/loop.py, then tasks/classification.py and models/lenet5.py.
 
 Letters of shapes: B batch, H W C height, width and channels of an image, F filter size, K classes, N examples.
 

@@ -17,6 +17,8 @@ from cnnrnn.tasks.classification import Classification
 from cnnrnn.training.checkpoint import Checkpoints, load_variables, to_state
 from cnnrnn.training.state import init_state
 
+# On some damage Orbax leaves a thread behind that finds its event loop closed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TASK = Classification(ConvNet(num_classes=3, features=(2, 2, 2)))
 INITIAL = partial(init_state, TASK, optax.adam(0.1), seed=3)
 

@@ -28,7 +28,7 @@ class Nested(nn.Module):
 
 def test_counts_inside_scans_and_shared_layers():
     rows = {row.path: row for row in model_rows(Nested(), (jax.ShapeDtypeStruct((1, 5, 4), jnp.float32),))}
-    assert rows["block/inner"].flops == 2 * 5 * 4 * 6 and rows["block/inner"].parameters == 4 * 6 + 6
+    assert rows["block.inner"].flops == 2 * 5 * 4 * 6 and rows["block.inner"].parameters == 4 * 6 + 6
     assert rows["shared"].flops == 2 * 2 * 5 * 3 * 3 and rows["shared"].parameters == 12
     recurrent = [row for path, row in rows.items() if path.startswith("LSTMCell_0")]
     assert sum(row.flops for row in recurrent) == 2 * 5 * 4 * 3 * (6 + 3)

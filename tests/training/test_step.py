@@ -60,7 +60,7 @@ def test_a_step_is_the_gradient_of_the_mean_over_real_examples():
         logits = TASK.model.apply({"params": params}, images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    expected = jax.tree.map(lambda p, g: p - g, state.params, jax.grad(mean_loss)(state.params))
+    expected = jax.tree.map(lambda p, g: p - g, state.params, jax.jit(jax.grad(mean_loss))(state.params))
     params, _ = train("jit", optax.sgd(1.0), [batch])
     jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), params, jax.device_get(expected))
 
