@@ -7,7 +7,7 @@ plain types with a range. So a range has one home, the signature, and is checked
 import ast
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,36 +42,22 @@ class Parameter(NamedTuple):
         Raises:
           ConfigError: it is of another type or out of range.
         """
-        for kind in self._alternatives():
-            try:
-                return _convert(kind, value)
-            except (TypeError, ValueError, OverflowError):
-                pass
-        raise ConfigError(f"{field} is {value!r} - it takes {self._describe()}")
+        return self._first(field, value, _convert)
 
     def parse(self, field: str, text: str):
-        """The value that a text from the command line stands for; 3e2 is a whole number."""
-        if "None" in self._alternatives() and text in ("None", "none"):
-            return None
-        if self._alternatives() == ["str"]:
-            return text
-        try:
-            value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            value = text
-        if not isinstance(value, (bool, int, float, str, tuple, list, type(None))):
-            value = text
-        kinds = self._alternatives()
-        if "str" in kinds and not isinstance(value, str) and not {"int", "float", "bool"} & {*kinds}:
-            value = text  # a path called 1998 stays a path
-        return self.validate(field, value)
+        """The value that a text from the command line stands for; 3e2 is a whole number. Errors as in `validate`."""
+        return self._first(field, text, lambda kind, text: _convert(kind, _literal(kind, text)))
 
-    def _alternatives(self) -> list[str]:
-        return [part.strip() for part in self.annotation.split("|")]
-
-    def _describe(self) -> str:
-        words = {kind: RANGES[kind][1] for kind in RANGES} | {"bool": "true or false", "str": "text"}
-        return " or ".join(words.get(kind, kind) for kind in self._alternatives())
+    def _first(self, field: str, value, convert: Callable):
+        """What the first fitting kind makes of a value; None is tried first and text, which takes anything, last."""
+        kinds = [part.strip() for part in self.annotation.split("|")]
+        for kind in sorted(kinds, key=lambda kind: (kind != "None", kind == "str")):
+            try:
+                return convert(kind, value)
+            except (TypeError, ValueError, OverflowError, SyntaxError):
+                pass
+        words = {kind: row[1] for kind, row in RANGES.items()} | {"bool": "true or false", "str": "text"}
+        raise ConfigError(f"{field} is {value!r} - it takes {' or '.join(words.get(kind, kind) for kind in kinds)}")
 
 
 def read(module: str, attribute: str) -> dict[str, Parameter]:
@@ -123,6 +109,14 @@ def _parameters(node: ast.FunctionDef | ast.ClassDef) -> dict[str, Parameter]:
     return found | ({"**": Parameter("")} if node.args.kwarg else {})
 
 
+def _literal(kind: str, text: str):
+    """The Python value that a text spells; ValueError or SyntaxError if it spells none of this kind."""
+    if kind == "str":
+        return text
+    words = {"none": None, "true": True, "false": False}
+    return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+
+
 def _convert(kind: str, value):
     """The value as a kind of annotation; ValueError or TypeError if it is none."""
     if kind.startswith("tuple"):
@@ -132,14 +126,12 @@ def _convert(kind: str, value):
         return tuple(_convert(inner, item) if inner else item for item in value)
     if kind in RANGES:
         base, _, inside = RANGES[kind]
-        if (
-            isinstance(value, (bool, str))
-            or not math.isfinite(value)
-            or base(value) != value
-            or not inside(base(value))
-        ):
+        if isinstance(value, (bool, str)) or not math.isfinite(value):
             raise ValueError
-        return base(value)
+        number = base(value)
+        if number != value or not inside(number):
+            raise ValueError
+        return number
     if kind in ("bool", "str") and type(value).__name__ != kind or kind == "None" and value is not None:
         raise TypeError
     return value

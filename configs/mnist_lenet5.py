@@ -1,4 +1,13 @@
-"""LeNet-5 on MNIST."""
+"""LeNet-5 as it is drawn today on MNIST, 60,000 digits to train and 10,000 to test.
+
+Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998,
+  figure 2. Its net, which differs in pooling, nonlinearity and output, reached 99.05 % on the original digits.
+Command: python -m cnnrnn.main --config configs/mnist_lenet5.py --workdir runs/mnist_lenet5
+  (with --config.data.manual_dir=FOLDER if the original files are at hand)
+Hardware: two CPU cores, @MM@ minutes, 0.7 GB.
+Score: test accuracy @M@ % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+  --config configs/mnist_lenet5.py).
+"""
 
 from ml_collections import ConfigDict
 

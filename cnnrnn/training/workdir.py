@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cnnrnn import config as configs
-from cnnrnn.errors import ConfigError, WorkdirError
+from cnnrnn.errors import ConfigError, Interrupted, WorkdirError
 
 # What may be changed from one start of a run to the next: its length, what it writes, where the same data lie.
 CHANGEABLE = (
@@ -64,7 +64,7 @@ class Workdir:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:
-        if error is not None and getattr(error, "exit_code", 1) != 75:
+        if error is not None and not isinstance(error, (Interrupted, KeyboardInterrupt)):
             with contextlib.suppress(OSError):  # on a full disk the error itself matters more
                 write_whole(self.path / "FAILED", f"{kind.__name__}: {error}\n")
         self._lock.close()
