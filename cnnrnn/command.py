@@ -20,7 +20,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     try:
         main(sys.argv)
     except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
     except (Refusal, KeyboardInterrupt) as error:
         if _debugging():
             raise
@@ -56,6 +56,14 @@ def parse(argv: Sequence[str], usage: str) -> list[str]:
     return arguments
 
 
+def say(line: str) -> None:
+    """Prints a line; if nobody listens any more (`... | head`), the program goes on in silence."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        _silence()
+
+
 def workdir(value: str | None) -> str:
     """The absolute path of `--workdir`.
 
@@ -78,8 +86,12 @@ def _describe_flags() -> str:
     return "\n".join(f"  --{flag.name:12} {flag.help}" for flag in sorted(own, key=lambda flag: flag.name))
 
 
+def _silence() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _debugging() -> bool:
-    return "--debug" in sys.argv
+    return DEBUG.value if flags.FLAGS.is_parsed() else "--debug" in sys.argv
 
 
 def _say(line: str, exit_code: int) -> int:

@@ -25,7 +25,7 @@ SECTIONS = {
     "optim": "optim.make_optimizer",
     "train": "training.loop.fit",
 }
-SEED = {"seed": signatures.Parameter("int")}
+SEED = {"seed": signatures.Parameter("Seed")}
 
 
 def load(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
@@ -77,6 +77,9 @@ def check(config: ConfigDict) -> None:
     config.seed = SEED["seed"].validate("seed", config.seed)
     for section in SECTIONS:
         where, parameters = _signature(config, section)
+        for key, parameter in parameters.items():
+            if parameter.required and key not in config[section]:
+                raise ConfigError(f"the config has no {section}.{key}, {where} - give it a value")
         for key, value in config[section].items():
             if key in parameters:
                 with config.ignore_type():
@@ -183,10 +186,9 @@ def _override(config: ConfigDict, field: str, text: str) -> None:
     known = [*dict.fromkeys([*config[section], *(name for name in parameters if name != "**")])]
     if not dot:
         raise ConfigError(f"{section} is a section, --config.{section} - set one of its fields: {', '.join(known)}")
-    if key not in known:
+    if key not in known and ("**" not in parameters or signatures.is_near(key, known)):
         raise ConfigError(f"unknown config field {field}, {where}{signatures.did_you_mean(key, known)}")
-    kind = config[section].get_type(key).__name__ if key in config[section] else "str"
-    parameter = parameters.get(key, signatures.Parameter(f"{kind} | None"))
+    parameter = parameters.get(key, signatures.Parameter("None | bool | int | float | str"))
     with config.unlocked(), config.ignore_type():
         config[section][key] = parameter.parse(field, text)
 
@@ -199,10 +201,12 @@ def _signature(config: ConfigDict, section: str) -> tuple[str, dict[str, signatu
 def _locate(section: str, settings: ConfigDict) -> tuple[str, str]:
     """The module below cnnrnn and the attribute in it that a section is built by."""
     home = SECTIONS[section]
+    if not isinstance(settings, ConfigDict):
+        raise ConfigError(f"config section {section} is {settings!r} - make it a dict of fields")
     if "." in home:
         module, _, attribute = home.rpartition(".")
         return module, attribute
-    if not isinstance(settings, ConfigDict) or "name" not in settings:
+    if "name" not in settings:
         raise ConfigError(
             f'config section {section} has no name - say what to build, {section}.name="module.Constructor"'
         )

@@ -30,7 +30,7 @@ class Average(NamedTuple):
 
 def merge(one: dict[str, Average], other: dict[str, Average]) -> dict[str, Average]:
     """The metrics of two disjoint sets of examples taken together."""
-    return {name: type(value)(*(a + b for a, b in zip(value, other[name], strict=True))) for name, value in one.items()}
+    return {name: type(new)(*(a + b for a, b in zip(one[name], new, strict=True))) for name, new in other.items()}
 
 
 def compute(metrics: dict[str, Average]) -> dict[str, float]:
@@ -41,3 +41,9 @@ def compute(metrics: dict[str, Average]) -> dict[str, float]:
 def fetch(batches: list[dict[str, Average]]) -> list[dict[str, Average]]:
     """The metrics of many batches brought from the device in one go, as float64, in which adding them loses nothing."""
     return jax.tree.map(np.float64, jax.device_get(batches))
+
+
+def wait_for(batches: list[dict[str, Average]]) -> None:
+    """Waits until the last of these is computed, so that no more than a few steps queue up on the device."""
+    if batches:
+        jax.block_until_ready(batches[-1])

@@ -36,30 +36,30 @@ def main(argv: list[str]) -> None:
     run = read_run(workdir)
     if "pictures" not in run.info:
         raise WorkdirError(f"the run in {workdir} was not trained on pictures - name one that was")
-    images, errors = _read_all(files, run.info["pictures"])
-    answers = _answer(images, run, Path(workdir)) if images else {}
-    _print(answers, run.info["class_names"])
+    pictures, errors = _read_all(files, run.info["pictures"])
+    answers = _answer([image for _, image in pictures], run, Path(workdir)) if pictures else []
+    _print([file for file, _ in pictures], answers, run.info["class_names"])
     for error in errors[:-1]:
         print(f"cnnrnn: error: {error}", file=sys.stderr)
     if errors:
         raise errors[-1]
 
 
-def _read_all(files: list[str], rule: dict) -> tuple[dict, list[DataError]]:
-    """{file: uint8 [H, W, C]} of what can be read, and an error for each that cannot."""
+def _read_all(files: list[str], rule: dict) -> tuple[list[tuple], list[DataError]]:
+    """(file, uint8 [H, W, C]) of what can be read, and an error for each that cannot."""
     from cnnrnn.data import pictures
 
-    images, errors = {}, []
+    found, errors = [], []
     for file in files:
         try:
-            images[file] = pictures.read(file, **{**rule, "shape": tuple(rule["shape"])})
+            found.append((file, pictures.read(file, **{**rule, "shape": tuple(rule["shape"])})))
         except DataError as error:
             errors.append(error)
-    return images, errors
+    return found, errors
 
 
-def _answer(images: dict, run, workdir: Path) -> dict:
-    """{file: probabilities [K]}."""
+def _answer(images: list, run, workdir: Path) -> list:
+    """The probabilities [K] of each picture."""
     import jax
     import numpy as np
 
@@ -70,29 +70,27 @@ def _answer(images: dict, run, workdir: Path) -> dict:
     variables = load_variables(workdir / "checkpoints")
     decode = jax.jit(task.decode)
     size = min(BATCH_SIZE, len(images))
-    stacked = np.stack(
-        [*images.values(), *[next(iter(images.values()))] * (-len(images) % size)]
-    )  # filled up to whole batches
+    stacked = np.stack(images + images[:1] * (-len(images) % size))  # filled up to whole batches
     rows = [
         np.asarray(decode(variables, {"image": stacked[at : at + size], "mask": np.ones(size, np.float32)}))
         for at in range(0, len(stacked), size)
     ]
-    return dict(zip(images, np.concatenate(rows), strict=False))
+    return [*np.concatenate(rows)[: len(images)]]
 
 
-def _print(answers: dict, class_names: list[str]) -> None:
-    ranked = {
-        file: sorted(zip(map(float, probabilities), class_names, strict=True), key=lambda pair: -pair[0])
-        for file, probabilities in answers.items()
-    }
+def _print(files: list[str], answers: list, class_names: list[str]) -> None:
+    ranked = [
+        sorted(zip(map(float, probabilities), class_names, strict=True), key=lambda pair: -pair[0])
+        for probabilities in answers
+    ]
     if JSON.value:
         document = [
             {"file": file, "classes": [{"name": name, "probability": p} for p, name in rows]}
-            for file, rows in ranked.items()
+            for file, rows in zip(files, ranked, strict=True)
         ]
         print(json.dumps(document, indent=2))
         return
-    for file, rows in ranked.items():
+    for file, rows in zip(files, ranked, strict=True):
         print(file)
         for probability, name in rows[: TOP.value]:
             print(f"  {_percent(probability):>4} {name}")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from cnnrnn.errors import ConfigError
 
+Seed = int  # 32 bits
 Count = int  # at least 1
 Natural = int  # at least 0
 Positive = float  # above 0
@@ -20,6 +21,7 @@ NonNegative = float  # at least 0
 Fraction = float  # at least 0 and below 1
 
 RANGES = {
+    "Seed": (int, "a whole number from 0 to 4294967295", lambda x: 0 <= x < 2**32),
     "Count": (int, "a whole number of at least 1", lambda x: x >= 1),
     "Natural": (int, "a whole number of at least 0", lambda x: x >= 0),
     "int": (int, "a whole number", lambda x: True),
@@ -32,9 +34,10 @@ PACKAGE = Path(__file__).parent
 
 
 class Parameter(NamedTuple):
-    """One parameter of a constructor; `annotation` as it stands in the source, "" if there is none."""
+    """One parameter of a constructor: its annotation as it stands in the source, and whether it has no default."""
 
     annotation: str
+    required: bool = False
 
     def validate(self, field: str, value):
         """The value, as the annotated type.
@@ -57,11 +60,12 @@ class Parameter(NamedTuple):
             except (TypeError, ValueError, OverflowError, SyntaxError):
                 pass
         words = {kind: row[1] for kind, row in RANGES.items()} | {"bool": "true or false", "str": "text"}
-        raise ConfigError(f"{field} is {value!r} - it takes {' or '.join(words.get(kind, kind) for kind in kinds)}")
+        names = [words.get(kind, kind.removeprefix("Literal").strip("[]")) for kind in kinds]
+        raise ConfigError(f"{field} is {value!r} - it takes {' or '.join(names)}")
 
 
 def read(module: str, attribute: str) -> dict[str, Parameter]:
-    """The parameters of a function, a class with `__init__`, a dataclass or a linen module.
+    """What a config may give a function, a dataclass or a linen module.
 
     Args:
       module: a module below the package, "models.lenet5".
@@ -88,6 +92,11 @@ def read(module: str, attribute: str) -> dict[str, Parameter]:
     return _parameters(public[attribute])
 
 
+def is_near(word: str, known: Sequence[str]) -> bool:
+    """Whether a word looks like a misspelling of a known one."""
+    return bool(difflib.get_close_matches(word, known, n=1, cutoff=0.75))
+
+
 def did_you_mean(word: str, known: Sequence[str], otherwise: str | None = None) -> str:
     """The ending of an error line: the nearest of the known words, or all of them."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
@@ -97,21 +106,20 @@ def did_you_mean(word: str, known: Sequence[str], otherwise: str | None = None) 
 
 
 def _parameters(node: ast.FunctionDef | ast.ClassDef) -> dict[str, Parameter]:
+    """The fields of a class, or of a function what stands behind its `*`: what stands before it the program gives."""
     if isinstance(node, ast.ClassDef):
-        inits = [child for child in node.body if isinstance(child, ast.FunctionDef) and child.name == "__init__"]
-        if not inits:
-            fields = [child for child in node.body if isinstance(child, ast.AnnAssign)]
-            return {field.target.id: Parameter(ast.unparse(field.annotation)) for field in fields}
-        node = inits[0]
-    arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    found = {arg.arg: Parameter(ast.unparse(arg.annotation) if arg.annotation else "") for arg in arguments}
-    found.pop("self", None)
+        fields = [child for child in node.body if isinstance(child, ast.AnnAssign)]
+        return {field.target.id: Parameter(ast.unparse(field.annotation)) for field in fields}
+    found = {
+        argument.arg: Parameter(ast.unparse(argument.annotation), required=default is None)
+        for argument, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    }
     return found | ({"**": Parameter("")} if node.args.kwarg else {})
 
 
 def _literal(kind: str, text: str):
     """The Python value that a text spells; ValueError or SyntaxError if it spells none of this kind."""
-    if kind == "str":
+    if kind == "str" or kind.startswith("Literal["):
         return text
     words = {"none": None, "true": True, "false": False}
     return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
@@ -119,11 +127,6 @@ def _literal(kind: str, text: str):
 
 def _convert(kind: str, value):
     """The value as a kind of annotation; ValueError or TypeError if it is none."""
-    if kind.startswith("tuple"):
-        inner = kind.removeprefix("tuple").strip("[] ").split(",")[0].strip()
-        if not isinstance(value, (tuple, list)):
-            raise TypeError
-        return tuple(_convert(inner, item) if inner else item for item in value)
     if kind in RANGES:
         base, _, inside = RANGES[kind]
         if isinstance(value, (bool, str)) or not math.isfinite(value):
@@ -132,6 +135,16 @@ def _convert(kind: str, value):
         if number != value or not inside(number):
             raise ValueError
         return number
-    if kind in ("bool", "str") and type(value).__name__ != kind or kind == "None" and value is not None:
+    if kind.startswith("tuple["):
+        inner = [part.strip() for part in kind.removeprefix("tuple[").removesuffix("]").split(",")]
+        inner = inner[:1] * len(value) if inner[-1] == "..." else inner
+        if not isinstance(value, (tuple, list)):
+            raise TypeError
+        return tuple(_convert(part, item) for part, item in zip(inner, value, strict=True))
+    if kind.startswith("Literal["):
+        fits = value in ast.literal_eval(kind.removeprefix("Literal"))
+    else:
+        fits = type(value).__name__ == {"None": "NoneType"}.get(kind, kind)
+    if not fits:
         raise TypeError
     return value

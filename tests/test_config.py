@@ -31,9 +31,10 @@ def test_overrides_reach_fields_the_config_names_and_fields_it_leaves_to_the_sig
         "--config.task.mean=(0.5,)",
         "--config.seed=7",
         "--config.optim.momentum=0.8",
+        "--config.optim.nesterov=True",
     )
     assert (config.optim.learning_rate, config.train.num_steps, config.optim.clip_norm) == (1.0, 300, 0.5)
-    assert (config.task.mean, config.seed, config.optim.momentum) == ((0.5,), 7, 0.8)
+    assert (config.task.mean, config.seed, config.optim.momentum, config.optim.nesterov) == ((0.5,), 7, 0.8, True)
 
 
 def test_a_name_is_overridden_before_the_fields_that_depend_on_it():
@@ -56,6 +57,12 @@ def test_a_name_is_overridden_before_the_fields_that_depend_on_it():
         ("--config.model.name=LeNet5", 'write "module.Constructor"'),
         ("--config.model.dropout=0.5", "which goes to LeNet5 in cnnrnn/models/lenet5.py"),
         ("--config.seed=x", "a whole number"),
+        ("--config.seed=-1", "a whole number from 0"),
+        ("--config.train.seed=1", "unknown config field train.seed"),
+        ("--config.data.split=test", "unknown config field data.split"),
+        ("--config.train.parallel=xmap", "it takes 'jit', 'pmap'"),
+        ("--config.optim.schedule=cosin", "'constant', 'linear', 'cosine'"),
+        ("--config.optim.momentun=0.5", "did you mean momentum?"),
     ],
 )
 def test_a_wrong_override_is_refused(override, words):
@@ -103,6 +110,20 @@ def test_sections_are_checked(config):
     del config.optm, config.task
     with pytest.raises(ConfigError, match="the config has no task"):
         configs.check(config)
+
+
+@pytest.mark.parametrize("field", ["train.num_steps", "optim.name", "optim.learning_rate", "model.name"])
+def test_a_missing_field_is_named(config, field):
+    section, key = field.split(".")
+    del config[section][key]
+    with pytest.raises(ConfigError, match=key):
+        configs.check(config)
+
+
+def test_a_section_is_a_dict(config):
+    config = config.to_dict() | {"optim": 3}
+    with pytest.raises(ConfigError, match="config section optim is 3"):
+        configs.check(ConfigDict(config))
 
 
 def test_an_argument_reaches_get_config(tmp_path):

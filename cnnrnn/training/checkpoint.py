@@ -4,13 +4,16 @@ checkpoints/<step>/state holds the arrays, checkpoints/<step>/manifest their che
 committed whole or not at all; a damaged one is found out on restore and the one before it used.
 """
 
+import errno
 import json
+import shutil
 import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -18,6 +21,7 @@ from flax import serialization, traverse_util
 
 from cnnrnn.errors import CheckpointError, NumericalError, WorkdirError
 
+NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ESTALE)
 Leaves = dict[str, np.ndarray]  # {"params/C1/kernel": array}
 
 
@@ -30,7 +34,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int | None = None):
-        logging.set_verbosity(logging.ERROR)  # Orbax reports every stage of a save
+        logging.set_verbosity(logging.FATAL)  # Orbax reports every stage, and tracebacks of what we report in a line
         self.directory = directory
         self._read_only = keep is None
         options = ocp.CheckpointManagerOptions(
@@ -51,7 +55,8 @@ class Checkpoints:
         """
         leaves = _to_leaves(state)
         for path, leaf in leaves.items():
-            if np.issubdtype(leaf.dtype, np.inexact) and not np.isfinite(leaf).all():
+            bad = np.isnan if path.startswith("opt_state/") else lambda x: ~np.isfinite(x)  # a best value begins at inf
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and bad(leaf).any():
                 raise NumericalError(
                     f"{path} is not finite after step {step} - lower optim.learning_rate or set optim.clip_norm"
                 )
@@ -69,28 +74,37 @@ class Checkpoints:
             ) from error
 
     def newest(self) -> tuple[int, Leaves, dict] | None:
-        """The newest good checkpoint: step, arrays, record; None if there is none. Damaged ones become <step>.corrupt.
+        """The newest good checkpoint: step, arrays, record; None if there is none.
+
+        Damaged ones newer than it are set aside as <step>.corrupt; as long as none is good, nothing is touched.
 
         Raises:
           CheckpointError: there are checkpoints and every one is damaged.
+          WorkdirError: they cannot be read, for a reason that is not theirs.
         """
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        damaged = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return step, *self._read(step)
+                found = step, *self._read(step)
             except Exception as error:
-                place = self.directory / str(step)
-                print(
-                    f"checkpoint {place} is damaged ({_first_line(error)}): the one before it is used",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                if not self._read_only:
-                    place.rename(place.with_name(f"{step}.corrupt"))
-                    self._manager.reload()
-        if steps:
-            raise CheckpointError(f"every checkpoint in {self.directory} is damaged - train again in another --workdir")
+                if isinstance(error, MemoryError) or getattr(error, "errno", None) in NOT_DAMAGE:
+                    raise WorkdirError(f"cannot read {self.directory / str(step)}: {_first_line(error)}") from error
+                damaged.append(step)
+                continue
+            for bad in damaged:
+                self._set_aside(bad, step)
+            return found
+        if damaged:
+            raise CheckpointError(f"every checkpoint in {self.directory} is damaged - train in another --workdir")
         return None
+
+    def _set_aside(self, step: int, instead: int) -> None:
+        place = self.directory / str(step)
+        print(f"checkpoint {place} is damaged: that of step {instead} is used", file=sys.stderr, flush=True)
+        if not self._read_only:
+            shutil.rmtree(place.with_name(f"{step}.corrupt"), ignore_errors=True)
+            place.rename(place.with_name(f"{step}.corrupt"))
+            self._manager.reload()
 
     def close(self) -> None:
         """Waits for what is being written."""

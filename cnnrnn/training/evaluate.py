@@ -3,28 +3,40 @@
 import functools
 from collections.abc import Callable
 
+import numpy as np
+
 from cnnrnn import metrics
 from cnnrnn.data.dataset import Dataset
-from cnnrnn.training.state import TrainState
+from cnnrnn.errors import NumericalError
+from cnnrnn.training.parallel import AHEAD, Devices
 
 
 def evaluate(
-    step: Callable, state: TrainState, dataset: Dataset, put_batch: Callable, init_carry: Callable
+    step: Callable, variables: dict, dataset: Dataset, devices: Devices, init_carry: Callable
 ) -> dict[str, float]:
     """The metrics of a model over a whole split.
 
     Args:
-      step: a compiled evaluation step.
-      state: of which the parameters are tested.
+      step: an evaluation step compiled for the devices.
+      variables: of the model.
       dataset: the split.
-      put_batch: brings a batch onto the devices.
+      devices: where it runs.
       init_carry: makes the recurrent state before the first batch of a size.
 
     Returns:
       {metric: value}, computed once from sums added in float64.
+
+    Raises:
+      NumericalError: the loss is not finite.
     """
-    sums, state = [], state.replace(carry=init_carry(len(dataset.batch(0)["mask"])))
+    sums, carry = [], None
     for number in range(dataset.num_batches):
-        state, batch_sums = step(state, put_batch(dataset.batch(number)))
+        batch = devices.fill(dataset.batch(number))
+        carry = init_carry(len(batch["mask"])) if carry is None else carry
+        carry, batch_sums = step(variables, carry, devices.put_batch(batch))
         sums.append(batch_sums)
-    return metrics.compute(functools.reduce(metrics.merge, metrics.fetch(sums)))
+        metrics.wait_for(sums[:-AHEAD])
+    values = metrics.compute(functools.reduce(metrics.merge, metrics.fetch(sums)))
+    if not np.isfinite(values["loss"]):
+        raise NumericalError(f"the loss of the evaluation is {values['loss']} - lower optim.learning_rate")
+    return values

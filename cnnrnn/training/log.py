@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cnnrnn import plots
+from cnnrnn.command import say
+from cnnrnn.errors import WorkdirError
 
 
 class Log:
@@ -57,17 +59,25 @@ class Log:
         """Records the metrics of a split at a step, on disk before it returns."""
         record = {"step": step, "split": split, **metrics}
         self.records.append(record)
-        self._stream.write(_line(record))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        try:
+            self._stream.write(_line(record))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise WorkdirError(f"cannot write {self._file}: {error.strerror} - make room, then run it again") from error
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
+        self._events.flush()
         self._latest[split] = f"{split} {describe(metrics)}"
         line = f"step {step}  {self._latest[split]}"
         if self._bar is None:
-            print(line, flush=True)
+            say(line)
         elif split != "train":  # the bar itself tells of training
             self._bar.console.print(line, highlight=False)
+
+    def has(self, step: int, split: str) -> bool:
+        """Whether the metrics of a split at a step have been recorded."""
+        return any((record["step"], record["split"]) == (step, split) for record in self.records)
 
     def speed(self, step: int, steps_per_second: float) -> None:
         """Records the speed since the last time, for TensorBoard alone: it is not the same twice."""

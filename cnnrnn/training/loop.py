@@ -7,11 +7,13 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import jax
 import optax
 from ml_collections import ConfigDict
 
+from cnnrnn.command import say
 from cnnrnn.config import build
 from cnnrnn.data.dataset import Batch, Dataset
 from cnnrnn.errors import Interrupted
@@ -40,13 +42,13 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       The metrics of the test split at the end.
     """
     with Workdir(workdir, config) as place:
+        tx = build("optim", config.optim, num_steps=config.train.num_steps)
         train_data, test_data = (
             build("data", config.data, split=split, seed=config.seed) for split in ("train", "test")
         )
-        place.keep_info(train_data.info)
+        place.keep_info(train_data.info, test_data.info)
         model = build("model", config.model, **train_data.dims)
         task = build("task", config.task, model=model)
-        tx = build("optim", config.optim, num_steps=config.train.num_steps)
         return fit(task, tx, train_data, test_data, place, config.seed, **config.train)
 
 
@@ -59,7 +61,7 @@ def fit(
     seed: int,
     *,
     num_steps: Count,
-    parallel: str = "jit",
+    parallel: Literal["jit", "pmap"] = "jit",
     log_every: Count = 50,
     eval_every: Count | None = None,
     checkpoint_every: Count | None = None,
@@ -85,9 +87,9 @@ def fit(
       Interrupted: a signal asked the run to stop; it has been saved.
     """
     devices = make_devices(parallel)
-    run_step = devices.compile(partial(train_step, task=task, tx=tx), donate=True)
-    run_eval = devices.compile(partial(eval_step, task=task), donate=False)
-    first = train_data.batch(0)
+    run_step = devices.compile_train(partial(train_step, task=task, tx=tx))
+    run_eval = devices.compile_eval(partial(eval_step, task=task))
+    first = devices.fill(train_data.batch(0))
     initial = partial(init_state, task, tx, seed=seed)
     _show_model(task, first, workdir)
 
@@ -95,8 +97,12 @@ def fit(
         state, step, meter = _start(checkpoints, initial, first)
         state = devices.put_state(state)
         with Log(workdir.path, step, num_steps) as log, StopRequest() as stop:
+
+            def test():
+                return evaluate(run_eval, state.variables, test_data, devices, task.init_carry)
+
             while step < num_steps:
-                state, sums = run_step(state, devices.put_batch(train_data.batch(step)))
+                state, sums = run_step(state, devices.put_batch(devices.fill(train_data.batch(step))))
                 meter.add(sums)
                 step += 1
                 due = partial(_is_due, step, num_steps)
@@ -104,26 +110,29 @@ def fit(
                     log.speed(step, meter.steps_per_second(step))
                     log.write(step, "train", meter.take(step))
                 if due(eval_every):
-                    log.write(step, "test", evaluate(run_eval, state, test_data, devices.put_batch, task.init_carry))
-                if due(checkpoint_every) or stop:
+                    log.write(step, "test", test())
+                stopping = bool(stop)  # asked once: a signal may come at any line
+                if due(checkpoint_every) or stopping:
                     checkpoints.save(step, state, meter.record(step))
                 log.advance(step)
-                if stop and step < num_steps:
+                if stopping and step < num_steps:
                     raise Interrupted(
                         f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues"
                     )
+            if not log.has(step, "test"):  # stopped before, and now told to end here
+                log.write(step, "test", test())
     draw(log.records, workdir.path / "curves.png", f"{type(task.model).__name__}, {workdir.path.name}")
-    return _summarise(log.records, step, meter.seconds, workdir)
+    return _summarise(log.records, meter.seconds, workdir)
 
 
 def _start(checkpoints: Checkpoints, initial: Callable, batch: Batch) -> tuple[TrainState, int, Meter]:
     """Where the run stands: at its newest checkpoint, or at the beginning."""
     found = checkpoints.newest()
     if found is None:
-        return jax.jit(initial)(batch), 0, Meter()
+        return jax.jit(initial)(batch), 0, Meter(0)
     step, leaves, record = found
-    print(f"continuing from step {step}", flush=True)
-    return to_state(leaves, jax.eval_shape(initial, batch)), step, Meter.from_record(record)
+    say(f"continuing from step {step}")
+    return to_state(leaves, jax.eval_shape(initial, batch)), step, Meter.from_record(step, record)
 
 
 def _is_due(step: int, num_steps: int, every: int | None) -> bool:
@@ -135,16 +144,14 @@ def _show_model(task: Task, batch: Batch, workdir: Workdir) -> None:
     table = format_rows(model_rows(task.model, jax.eval_shape(task.inputs, one)))
     write_whole(workdir.path / "model.txt", table + "\n")
     count, kind = jax.device_count(), jax.devices()[0].device_kind
-    print(f"{type(task.model).__name__} on {count} x {kind}\n\n{table}\n", flush=True)
+    say(f"{type(task.model).__name__} on {count} x {kind}\n\n{table}\n")
 
 
-def _summarise(records: list[dict], step: int, seconds: float, workdir: Workdir) -> dict[str, float]:
-    tests = [record for record in records if record["split"] == "test"]
-    result = {name: value for name, value in tests[-1].items() if name not in ("step", "split")} if tests else {}
+def _summarise(records: list[dict], seconds: float, workdir: Workdir) -> dict[str, float]:
+    last = [record for record in records if record["split"] == "test"][-1]
+    result = {name: value for name, value in last.items() if name not in ("step", "split")}
     inside = workdir.path.is_relative_to(Path.cwd())
     place = workdir.path.relative_to(Path.cwd()) if inside else workdir.path
-    print(f"\ntest {describe(result)}   after {step} steps, {seconds:.0f} s of training")
-    print(
-        f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{step}", flush=True
-    )
+    say(f"\ntest {describe(result)}   after {last['step']} steps, {seconds:.0f} s of training")
+    say(f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{last['step']}")
     return result

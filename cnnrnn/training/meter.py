@@ -7,24 +7,23 @@ import numpy as np
 
 from cnnrnn import metrics
 from cnnrnn.errors import NumericalError
+from cnnrnn.training.parallel import AHEAD
 
 
 class Meter:
-    """Adds up the metrics of steps, and measures the time that the run has taken over all its starts."""
+    """Adds up the metrics of steps from `step` on, and measures the time of the run over all its starts."""
 
-    def __init__(self, seconds: float = 0.0):
+    def __init__(self, step: int, seconds: float = 0.0):
         self._waiting: list[dict[str, metrics.Average]] = []  # one a step, on the device
         self._sums: list[dict[str, metrics.Average]] = []  # at most one, on the host, of the steps before those
         self._start = time.perf_counter() - seconds
-        self._lap = (0, time.perf_counter())  # steps and time at the last question for the speed
+        self._lap = (step, time.perf_counter())  # steps and time at the last question for the speed
 
     @classmethod
-    def from_record(cls, record: dict) -> "Meter":
+    def from_record(cls, step: int, record: dict) -> "Meter":
         """The meter that `record` wrote down: a run stopped between two reports goes on as if it had not been."""
-        meter = cls(record["seconds"])
-        meter._sums = [
-            {name: metrics.Average(*map(np.float64, pair)) for name, pair in sums.items()} for sums in record["sums"]
-        ]
+        meter = cls(step, record["seconds"])
+        meter._sums = [{name: tuple(map(np.float64, pair)) for name, pair in sums.items()} for sums in record["sums"]]
         return meter
 
     def record(self, step: int) -> dict:
@@ -39,8 +38,9 @@ class Meter:
         return time.perf_counter() - self._start
 
     def add(self, sums: dict[str, metrics.Average]) -> None:
-        """Takes the metrics of one step; does not wait for them."""
+        """Takes the metrics of one step; waits at most for those of some steps before."""
         self._waiting.append(sums)
+        metrics.wait_for(self._waiting[:-AHEAD])
 
     def take(self, step: int) -> dict[str, float]:
         """The metrics of all steps since the last report, up to `step`.

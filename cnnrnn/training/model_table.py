@@ -20,9 +20,10 @@ class Row(NamedTuple):
 
 
 def model_rows(model: nn.Module, inputs: tuple) -> list[Row]:
-    """A row for every layer that contains no other, in the order in which they are called.
+    """A row for every layer that contains no other, in the order in which they are called, and one for what is left.
 
-    A multiplication with its addition is 2 FLOP; only matrix products and convolutions are counted.
+    A multiplication with its addition is 2 FLOP; only matrix products and convolutions are counted. What is left are
+    parameters and products of modules that contain others.
 
     Args:
       model: a linen module whose call takes `train`.
@@ -33,8 +34,7 @@ def model_rows(model: nn.Module, inputs: tuple) -> list[Row]:
     def watch(call, args, kwargs, context):
         entry = calls.setdefault(context.module.path, [type(context.module).__name__, None])
         output = call(*args, **kwargs)
-        if context.method_name == "__call__":
-            entry[1] = output
+        entry[1] = output if context.method_name == "__call__" or entry[1] is None else entry[1]
         return output
 
     key = jax.random.key(0)
@@ -46,21 +46,15 @@ def model_rows(model: nn.Module, inputs: tuple) -> list[Row]:
         for path, call in calls.items()
         if path and not any(len(p) > len(path) and p[: len(path)] == path for p in calls)
     }
-    flops = dict.fromkeys(layers, 0)
+    flops = dict.fromkeys([*layers, None], 0)
     for scope, count in _products(jaxpr.jaxpr, ()):
-        owner = max((path for path in layers if _contains(scope, path)), key=len, default=None)
-        if owner is not None:
-            flops[owner] += count
-    return [
-        Row(
-            ".".join(path),
-            kind,
-            getattr(jax.tree.leaves(output)[0], "shape", ()),
-            _size(variables["params"], path),
-            flops[path],
-        )
+        flops[max((path for path in layers if _contains(scope, path)), key=len, default=None)] += count
+    rows = [
+        Row(".".join(path), kind, _shape(output), _size(variables["params"], path), flops[path])
         for path, (kind, output) in layers.items()
     ]
+    rest = _size(variables["params"], ()) - sum(row.parameters for row in rows)
+    return rows + ([Row("(rest)", "", (), rest, flops[None])] if rest or flops[None] else [])
 
 
 def format_rows(rows: list[Row]) -> str:
@@ -116,6 +110,11 @@ def _contains(scope: tuple[str, ...], path: tuple[str, ...]) -> bool:
     """Whether the names of a path stand in a scope in their order."""
     names = iter(scope)
     return all(name in names for name in path)
+
+
+def _shape(output: Any) -> tuple[int, ...]:
+    leaves = jax.tree.leaves(output)
+    return getattr(leaves[0], "shape", ()) if leaves else ()
 
 
 def _size(params: Any, path: tuple[str, ...]) -> int:

@@ -12,20 +12,24 @@ from cnnrnn.errors import ConfigError
 from cnnrnn.training.state import TrainState
 
 AXIS = "batch"
+AHEAD = 8  # steps that may wait on the device: each holds its batch there
 
 
 class Devices(NamedTuple):
-    """A way of running steps over all devices.
+    """A way of running steps over all devices; arrays are global, [B, ...] over all of them.
 
     Attributes:
-      compile: (step, donate) -> the step compiled; it takes and returns what the step does, with global arrays. With
-        `donate` the state that goes in is used up.
+      compile_train: a step (state, batch) -> (state, metrics), compiled; the state that goes in may be used up.
+      compile_eval: a step (variables, carry, batch) -> (carry, metrics), compiled.
       put_state: a state on the host -> on every device.
-      put_batch: a batch on the host -> cut over the devices, filled up with mask 0 to a multiple of their number.
+      fill: a batch on the host -> filled up with mask 0 to a multiple of the devices.
+      put_batch: a filled batch on the host -> cut over the devices.
     """
 
-    compile: Callable[..., Callable]
+    compile_train: Callable[[Callable], Callable]
+    compile_eval: Callable[[Callable], Callable]
     put_state: Callable[[TrainState], TrainState]
+    fill: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
     put_batch: Callable[[dict[str, np.ndarray]], Any]
 
 
@@ -33,36 +37,30 @@ def make_devices(name: str) -> Devices:
     """`jit` over sharded global arrays or `pmap`, by name.
 
     Raises:
-      ConfigError: it is neither.
+      ConfigError: JAX runs in several processes, for which this is not built.
     """
-    makers = {"jit": _jit, "pmap": _pmap}
-    if name not in makers:
-        raise ConfigError(f'train.parallel is "{name}" - it is jit or pmap')
-    return makers[name](jax.device_count())
+    if jax.process_count() > 1:
+        raise ConfigError(
+            f"JAX runs in {jax.process_count()} processes - start one process for all devices of one host"
+        )
+    return {"jit": _jit, "pmap": _pmap}[name](jax.device_count())
 
 
 def _jit(count: int) -> Devices:
     mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
-    everywhere, cut = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-    state_sharding = _state_tree(everywhere, cut)
-
-    def compile(step: Callable, donate: bool) -> Callable:
-        return jax.jit(
-            step,
-            in_shardings=(state_sharding, cut),
-            out_shardings=(state_sharding, everywhere),
-            donate_argnums=0 if donate else (),
-        )
-
-    def put_state(state: TrainState) -> TrainState:
-        placed = _state_tree(*(partial(jax.device_put, device=sharding) for sharding in (everywhere, cut)))
-        return _map_fields(placed, state)
-
-    return Devices(compile, put_state, lambda batch: jax.device_put(fill_batch(batch, count), cut))
+    whole, cut = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+    state = _by_field(whole, cut)
+    return Devices(
+        partial(jax.jit, in_shardings=(state, cut), out_shardings=(state, whole), donate_argnums=0),
+        partial(jax.jit, in_shardings=(whole, cut, cut), out_shardings=(cut, whole)),
+        lambda state: jax.device_put(state.replace(carry=()), whole).replace(carry=jax.device_put(state.carry, cut)),
+        partial(fill_batch, multiple=count),
+        lambda batch: jax.device_put(batch, cut),
+    )
 
 
 def _pmap(count: int) -> Devices:
-    axes = _state_tree(None, 0)  # parameters come and go once, not once a device
+    state_axes = _by_field(None, 0)  # parameters come and go once, not once a device
 
     def split(tree):
         """[B, ...] -> [devices, B / devices, ...]."""
@@ -71,8 +69,10 @@ def _pmap(count: int) -> Devices:
     def join(tree):
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
-    def compile(step: Callable, donate: bool) -> Callable:
-        mapped = jax.pmap(partial(step, axis_name=AXIS), AXIS, in_axes=(axes, 0), out_axes=(axes, None))
+    def compile_train(step: Callable) -> Callable:
+        mapped = jax.pmap(
+            partial(step, axis_name=AXIS), AXIS, in_axes=(state_axes, 0), out_axes=(state_axes, None), donate_argnums=0
+        )
 
         def run(state: TrainState, batch):
             state, metrics = mapped(state.replace(carry=split(state.carry)), batch)
@@ -80,7 +80,16 @@ def _pmap(count: int) -> Devices:
 
         return run
 
-    return Devices(compile, jax.device_put, lambda batch: split(fill_batch(batch, count)))
+    def compile_eval(step: Callable) -> Callable:
+        mapped = jax.pmap(partial(step, axis_name=AXIS), AXIS, in_axes=(None, 0, 0), out_axes=(0, None))
+
+        def run(variables: dict, carry, batch):
+            carry, metrics = mapped(variables, split(carry), batch)
+            return join(carry), metrics
+
+        return run
+
+    return Devices(compile_train, compile_eval, jax.device_put, partial(fill_batch, multiple=count), split)
 
 
 def fill_batch(batch: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
@@ -91,10 +100,6 @@ def fill_batch(batch: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndar
     return {name: np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for name, x in batch.items()}
 
 
-def _state_tree(everywhere, cut) -> TrainState:
-    """A value for each field of a state: one for what every device holds, another for what is cut along the batch."""
-    return TrainState(everywhere, everywhere, everywhere, everywhere, cut, everywhere)
-
-
-def _map_fields(functions: TrainState, state: TrainState) -> TrainState:
-    return TrainState(*(f(x) for f, x in zip(vars(functions).values(), vars(state).values(), strict=True)))
+def _by_field(whole: Any, cut: Any) -> TrainState:
+    """A prefix of a state: one value for what every device holds, another for what is cut along the batch."""
+    return TrainState(step=whole, params=whole, opt_state=whole, model_state=whole, carry=cut, key=whole)

@@ -30,6 +30,11 @@ class TrainState:
     carry: Any
     key: jax.Array
 
+    @property
+    def variables(self) -> dict:
+        """What the model is applied with."""
+        return {"params": self.params, **self.model_state}
+
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, seed: int) -> TrainState:
     """The state before the first step; a pure function, so that `jax.eval_shape` can tell its shapes."""

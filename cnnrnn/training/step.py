@@ -6,6 +6,7 @@ divided once.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import optax
@@ -31,7 +32,7 @@ def train_step(
 
     def loss_sum(params):
         outputs, carry, mutated = task.forward(
-            {"params": params, **state.model_state}, state.carry, batch, train=True, key=key
+            {**state.variables, "params": params}, state.carry, batch, train=True, key=key
         )
         metrics = task.metrics(outputs, batch)
         return metrics["loss"].total, (metrics, carry, mutated)
@@ -53,9 +54,9 @@ def train_step(
 
 
 def eval_step(
-    state: TrainState, batch: Batch, *, task: Task, axis_name: str | None = None
-) -> tuple[TrainState, dict[str, Average]]:
-    """The metrics of a batch [B, ...] without training; of the state only the carry moves on."""
-    outputs, carry, _ = task.forward({"params": state.params, **state.model_state}, state.carry, batch)
+    variables: dict, carry: Any, batch: Batch, *, task: Task, axis_name: str | None = None
+) -> tuple[Any, dict[str, Average]]:
+    """The next carry and the metrics of a batch [B, ...], as sums over all devices, without training."""
+    outputs, carry, _ = task.forward(variables, carry, batch)
     metrics = task.metrics(outputs, batch)
-    return state.replace(carry=carry), lax.psum(metrics, axis_name) if axis_name else metrics
+    return carry, lax.psum(metrics, axis_name) if axis_name else metrics

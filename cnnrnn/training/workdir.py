@@ -5,13 +5,14 @@ import fcntl
 import json
 import os
 import socket
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from cnnrnn import config as configs
-from cnnrnn.errors import ConfigError, Interrupted, WorkdirError
+from cnnrnn.errors import ConfigError, Interrupted, Refusal, WorkdirError
 
 # What may be changed from one start of a run to the next: its length, what it writes, where the same data lie.
 CHANGEABLE = (
@@ -50,34 +51,41 @@ class Workdir:
             raise WorkdirError(f"cannot write in {path}: {error.strerror} - choose another --workdir") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "another process"
             raise WorkdirError(f"{path} is in use by {holder} - wait for it or choose another --workdir") from None
         self._lock.truncate(0)
         self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         self._lock.flush()
+        saved = (self.path / "checkpoints").glob("[0-9]*")
+        self._has_state = any(saved)  # before that there is nothing to be held to, and a mistake may be mended
         self._keep_config(config)
         (self.path / "FAILED").unlink(missing_ok=True)
 
     def __enter__(self) -> "Workdir":
         return self
 
-    def __exit__(self, kind, error, traceback) -> None:
+    def __exit__(self, kind, error, trace) -> None:
         if error is not None and not isinstance(error, (Interrupted, KeyboardInterrupt)):
-            with contextlib.suppress(OSError):  # on a full disk the error itself matters more
-                write_whole(self.path / "FAILED", f"{kind.__name__}: {error}\n")
+            lines = [f"{kind.__name__}: {error}\n"] if isinstance(error, Refusal) else traceback.format_exception(error)
+            with contextlib.suppress(WorkdirError):  # on a full disk the error itself matters more
+                write_whole(self.path / "FAILED", "".join(lines))
         self._lock.close()
 
-    def keep_info(self, info: dict) -> None:
-        """Writes down what the data were; on a later start, holds them to it.
+    def keep_info(self, train: dict, test: dict) -> None:
+        """Writes down what the data are; once there is a checkpoint, holds them to it.
+
+        Args:
+          train, test: the info of the two splits; of the test split only what differs is kept.
 
         Raises:
           WorkdirError: the data are not those that the run was started with.
         """
         file = self.path / "dataset.json"
+        info = train | {"test": {key: value for key, value in test.items() if train.get(key) != value}}
         info = json.loads(json.dumps(info))
-        if file.exists() and (old := _read_json(file)) != info:
+        if self._has_state and file.exists() and (old := _read_json(file)) != info:
             changed = next(key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key))
             raise WorkdirError(
                 f"the data of the run in {self.path} had another {changed} - give the same, or choose another --workdir"
@@ -86,7 +94,7 @@ class Workdir:
 
     def _keep_config(self, config: ConfigDict) -> None:
         file = self.path / "config.json"
-        if file.exists():
+        if self._has_state and file.exists():
             for field, (old, new) in configs.differences(_read_config(file), config).items():
                 if field not in CHANGEABLE:
                     raise ConfigError(
@@ -108,13 +116,20 @@ def read_run(path: str) -> Run:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new one, never half of it."""
+    """Writes a file so that a reader sees the old or the new one, never half of it.
+
+    Raises:
+      WorkdirError: it cannot be written.
+    """
     part = file.with_name(f".{file.name}.part")
-    with open(part, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    try:
+        with open(part, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(file)
+    except OSError as error:
+        raise WorkdirError(f"cannot write {file}: {error.strerror} - make room, then run it again") from error
 
 
 def _read_config(file: Path) -> ConfigDict:

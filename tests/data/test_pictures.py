@@ -55,6 +55,13 @@ def test_ink_is_scaled_and_its_mass_centred():
     np.testing.assert_allclose(centre, [13.5, 13.5], atol=0.51)
 
 
+def test_grey_paper_and_a_faint_pen_become_black_and_white():
+    pixels = np.full((90, 90), 200, np.uint8)
+    pixels[20:70, 40:48] = 120
+    out = pictures.convert(Image.fromarray(pixels), **DIGIT)[..., 0]
+    assert out.max() == 255 and np.median(out) == 0 and out[0].max() == 0
+
+
 def test_an_empty_page_and_one_pixel_are_no_trouble():
     assert (pictures.convert(Image.new("L", (90, 50), 255), **DIGIT) == 0).all()
     assert pictures.convert(Image.new("L", (1, 1), 0), **DIGIT).shape == (28, 28, 1)

@@ -116,8 +116,30 @@ def test_when_all_are_damaged_it_is_said(tmp_path, state):
     with pytest.raises(CheckpointError, match="every checkpoint"):
         load_variables(tmp_path)
     assert (tmp_path / "1").is_dir()  # reading alone renames nothing
-    with pytest.raises(CheckpointError, match="every checkpoint"):
-        Checkpoints(tmp_path, keep=5).newest()
+    for _ in range(2):  # and it is said again, not forgotten
+        with pytest.raises(CheckpointError, match="every checkpoint"):
+            Checkpoints(tmp_path, keep=5).newest()
+
+
+def test_the_same_step_may_be_damaged_twice(tmp_path, state):
+    for _ in range(2):
+        save(tmp_path, state, 2) if (tmp_path / "1").exists() else save(tmp_path, state, 1, 2)
+        for file in (tmp_path / "2" / "manifest").rglob("metadata"):
+            file.write_text("{}")
+        assert Checkpoints(tmp_path, keep=5).newest()[0] == 1
+
+
+def test_a_machine_in_trouble_is_not_damage(tmp_path, state, monkeypatch):
+    save(tmp_path, state, 1, 2)
+    checkpoints = Checkpoints(tmp_path, keep=5)
+
+    def trouble(step):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(checkpoints, "_read", trouble)
+    with pytest.raises(WorkdirError, match="Too many open files"):
+        checkpoints.newest()
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
 
 
 def test_another_model_is_refused_by_the_path_of_the_difference(tmp_path, state, batch):
@@ -136,7 +158,11 @@ def test_what_is_not_finite_is_never_saved(tmp_path, state):
     bad = state.replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.params))
     with pytest.raises(NumericalError, match="params/conv1/bias is not finite after step 3"):
         save(tmp_path, bad, 3)
+    half = bad.replace(params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), bad.params))
+    with pytest.raises(NumericalError):
+        save(tmp_path, half, 3)
     assert list(tmp_path.iterdir()) == []
+    save(tmp_path, state.replace(opt_state={"best_value": jnp.float32(jnp.inf)}), 3)  # not a number that has gone wrong
 
 
 def test_a_save_that_fails_keeps_the_one_before(tmp_path, state, monkeypatch):

@@ -8,6 +8,7 @@ import optax
 import pytest
 from conftest import shapes_dataset
 
+from cnnrnn.errors import NumericalError
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.tasks.classification import Classification
 from cnnrnn.training.evaluate import evaluate
@@ -25,9 +26,9 @@ def state():
 
 def score(state, batch_size, parallel="jit"):
     devices = make_devices(parallel)
-    step = devices.compile(partial(eval_step, task=TASK), donate=False)
+    step = devices.compile_eval(partial(eval_step, task=TASK))
     data = shapes_dataset(num_examples=301, batch_size=batch_size, seed=None)
-    return evaluate(step, devices.put_state(state), data, devices.put_batch, TASK.init_carry)
+    return evaluate(step, devices.put_state(state).variables, data, devices, TASK.init_carry)
 
 
 def test_does_not_depend_on_the_batch_size(state):
@@ -42,3 +43,9 @@ def test_does_not_depend_on_the_batch_size(state):
         found = score(state, batch_size)
         assert found == {name: pytest.approx(value, rel=1e-6) for name, value in expected.items()}
     assert score(state, 7, "pmap") == {name: pytest.approx(value, rel=1e-6) for name, value in expected.items()}
+
+
+def test_a_loss_that_is_not_finite_is_refused(state):
+    broken = state.replace(params=jax.tree.map(lambda x: x * np.nan, state.params))
+    with pytest.raises(NumericalError, match="the loss of the evaluation is nan"):
+        score(broken, 128)

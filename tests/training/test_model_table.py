@@ -37,4 +37,22 @@ def test_counts_inside_scans_and_shared_layers():
 def test_text_has_a_line_a_layer_and_the_sums():
     rows = model_rows(Nested(), (jax.ShapeDtypeStruct((1, 5, 4), jnp.float32),))
     lines = format_rows(rows).splitlines()
-    assert len(lines) == len(rows) + 4 and lines[-1].split()[1] == f"{sum(row.parameters for row in rows)}"
+    assert len(lines) == len(rows) + 4 and lines[-1].split()[1] == "162"
+
+
+class Tied(nn.Module):
+    """An embedding that is also the last layer, a parameter and a product outside every layer."""
+
+    @nn.compact
+    def __call__(self, tokens, train=False):
+        embedding = nn.Embed(10, 4, name="embedding")
+        x = embedding(tokens) @ self.param("own", nn.initializers.ones, (4, 4))
+        return embedding.attend(nn.Dense(4, name="dense")(x))
+
+
+def test_what_belongs_to_no_layer_is_counted_too():
+    tokens = jax.ShapeDtypeStruct((1, 5), jnp.int32)
+    rows = model_rows(Tied(), (tokens,))
+    variables = jax.eval_shape(lambda: Tied().init(jax.random.key(0), jnp.zeros((1, 5), jnp.int32)))
+    assert sum(row.parameters for row in rows) == sum(leaf.size for leaf in jax.tree.leaves(variables)) == 76
+    assert sum(row.flops for row in rows) == 2 * 5 * (4 * 4 + 4 * 4 + 4 * 10)

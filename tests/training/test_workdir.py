@@ -14,9 +14,20 @@ def test_one_process_at_a_time(tmp_path, config):
         pass
 
 
+def test_before_the_first_checkpoint_a_mistake_may_be_mended(tmp_path, config):
+    config.optim.name = "sdg"
+    with Workdir(str(tmp_path), config) as workdir:
+        workdir.keep_info({"crc32": 1}, {})
+    config.optim.name = "sgd"
+    with Workdir(str(tmp_path), config) as workdir:
+        workdir.keep_info({"crc32": 2}, {})
+    assert read_run(str(tmp_path)).config.optim.name == "sgd" and read_run(str(tmp_path)).info["crc32"] == 2
+
+
 def test_one_config(tmp_path, config):
     with Workdir(str(tmp_path), config):
         pass
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     config.train.num_steps = 99
     with Workdir(str(tmp_path), config):  # how long it goes may change
         pass
@@ -26,11 +37,15 @@ def test_one_config(tmp_path, config):
 
 
 def test_one_set_of_data(tmp_path, config):
+    train, test = {"dims": {"num_classes": 3}, "crc32": 1}, {"dims": {"num_classes": 3}, "crc32": 2}
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info({"dims": {"num_classes": 3}, "crc32": 1})
-        workdir.keep_info({"dims": {"num_classes": 3}, "crc32": 1})
+        workdir.keep_info(train, test)
+        workdir.keep_info(train, test)
         with pytest.raises(WorkdirError, match="another crc32"):
-            workdir.keep_info({"dims": {"num_classes": 3}, "crc32": 2})
+            workdir.keep_info(train | {"crc32": 3}, test)
+        with pytest.raises(WorkdirError, match="another test"):
+            workdir.keep_info(train, test | {"crc32": 3})
     run = read_run(str(tmp_path))
     assert run.info["dims"] == {"num_classes": 3} and run.config.to_dict() == config.to_dict()
 
@@ -38,7 +53,8 @@ def test_one_set_of_data(tmp_path, config):
 def test_a_failure_leaves_its_reason_and_an_interruption_does_not(tmp_path, config):
     with pytest.raises(ValueError), Workdir(str(tmp_path), config):
         raise ValueError("why")
-    assert (tmp_path / "FAILED").read_text() == "ValueError: why\n"
+    failed = (tmp_path / "FAILED").read_text()
+    assert failed.endswith("ValueError: why\n") and "Traceback" in failed
     with pytest.raises(Interrupted), Workdir(str(tmp_path), config):
         raise Interrupted("stopped")
     assert not (tmp_path / "FAILED").exists()
@@ -47,7 +63,7 @@ def test_a_failure_leaves_its_reason_and_an_interruption_does_not(tmp_path, conf
 @pytest.mark.parametrize("text", ["", "{", "[1", "\x00\x01"])
 def test_a_damaged_config_is_one_line(tmp_path, config, text):
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info({})
+        workdir.keep_info({}, {})
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(WorkdirError, match="config.json is damaged"):
         read_run(str(tmp_path))

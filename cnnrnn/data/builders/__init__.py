@@ -1,6 +1,7 @@
 """TFDS builders that need no TensorFlow, and how their sets come into memory."""
 
 import importlib
+import os
 import sys
 import warnings
 import zipfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnrnn.command import say
 from cnnrnn.errors import DataError
 
 BLOCK = 4096  # examples read at a time
@@ -47,18 +49,22 @@ def load(name: str, split: str, data_dir: Path, manual_dir: Path | None) -> dict
 
 
 def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
-    _require_sources(builder, manual_dir, data_dir)
-    print(f"preparing {builder.name} in {builder.data_dir}, once", flush=True)
+    _require_sources(builder, manual_dir)
+    say(f"preparing {builder.name} in {builder.data_dir}, once")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     folder = data_dir / "downloads" / builder.name  # of its own: sets share file names
     settings = tfds.download.DownloadConfig(
         manual_dir=manual_dir, extract_dir=folder / "extracted", force_checksums_validation=True
     )
+    import requests  # TFDS downloads with it
+
     try:
         builder.download_and_prepare(download_dir=folder, download_config=settings)
-    except tfds.download.DownloadError as error:
-        raise DataError(f"cannot download {builder.name}: {error} - see --config.data.manual_dir") from error
+    except (tfds.download.DownloadError, requests.RequestException) as error:
+        raise DataError(
+            f"cannot download {builder.name}: {error} - try again, or set --config.data.manual_dir"
+        ) from error
     except Exception as error:
         if "checksum" in str(error):
             where = manual_dir or folder
@@ -68,7 +74,7 @@ def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
         raise
 
 
-def _require_sources(builder, manual_dir: Path | None, data_dir: Path) -> None:
+def _require_sources(builder, manual_dir: Path | None) -> None:
     """Answers at once what the download manager would find out after minutes of trying."""
     files = {info.filename: url for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
     if manual_dir is not None:
@@ -76,7 +82,7 @@ def _require_sources(builder, manual_dir: Path | None, data_dir: Path) -> None:
         if missing:
             raise DataError(f"no {missing[0]} in {manual_dir} - put the original files there: {', '.join(files)}")
         return
-    import requests  # TFDS downloads with it
+    import requests
 
     try:
         requests.head(next(iter(files.values())), timeout=10, allow_redirects=True).raise_for_status()
@@ -99,15 +105,19 @@ def _read_cache(cache: Path) -> dict[str, np.ndarray] | None:
 
 
 def _decode(builder, split: str, cache: Path) -> dict[str, np.ndarray]:
-    source, expected = builder.as_data_source(split=split), builder.info.splits[split].num_examples
-    blocks = [source.__getitems__(range(at, min(at + BLOCK, len(source)))) for at in range(0, len(source), BLOCK)]
-    examples = [example for block in blocks for example in block]
+    mend = f"delete {builder.data_dir}, it is made anew"
+    try:
+        source, expected = builder.as_data_source(split=split), builder.info.splits[split].num_examples
+        starts = range(0, len(source), BLOCK)
+        examples = [
+            example for at in starts for example in source.__getitems__(range(at, min(at + BLOCK, len(source))))
+        ]
+    except Exception as error:  # array_record's own sums notice damage, in several kinds of exception
+        raise DataError(f"the {split} records in {builder.data_dir} are damaged: {error} - {mend}") from error
     if len(examples) != expected:
-        raise DataError(
-            f"{len(examples)} of {expected} {split} records in {builder.data_dir} - delete the folder, it is made anew"
-        )
+        raise DataError(f"{len(examples)} of {expected} {split} records in {builder.data_dir} - {mend}")
     arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
-    part = cache.with_suffix(".part")
+    part = cache.with_suffix(f".{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             np.savez(file, **arrays)
