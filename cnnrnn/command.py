@@ -3,13 +3,16 @@
 Imports nothing heavy, so that `--help` and a misspelt flag answer at once.
 """
 
+import difflib
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import flags
 
-from cnnrnn.errors import ConfigError, Interrupted, Refusal
+from cnnrnn.errors import ConfigError, Interrupted, Refusal, WorkdirError
 
 DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error instead of its one line")
 HELP = flags.DEFINE_bool("help", False, "show this and stop", short_name="h")
@@ -17,22 +20,38 @@ HELP = flags.DEFINE_bool("help", False, "show this and stop", short_name="h")
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a program on the process's arguments and ends the process with the exit code of what happened."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # a name that the terminal cannot show ends no program
+            stream.reconfigure(errors="backslashreplace")
     try:
         main(sys.argv)
     except BrokenPipeError:  # `... | head` has seen enough
         _silence()
-    except (Refusal, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if _debugging():
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            error = Interrupted("interrupted - the same command continues from the last checkpoint, if there was one")
-        note = "" if isinstance(error, Interrupted) else "error: "
-        sys.exit(_say(f"cnnrnn: {note}{error}", error.exit_code))
-    except Exception as error:
-        if _debugging():
-            raise
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        sys.exit(_say(f"cnnrnn: bug: {what} - please report it with the output of the same command and --debug", 1))
+            traceback.print_exc()
+        refusal = _as_refusal(error)
+        line = f"cnnrnn: {'' if isinstance(refusal, Interrupted) else 'error: '}{refusal}"
+        if refusal is None:
+            what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            line = f"cnnrnn: bug: {what} - please report it with what the same command prints with --debug"
+        print(line, file=sys.stderr, flush=True)
+        sys.exit(refusal.exit_code if refusal else 1)
+
+
+def _as_refusal(error: BaseException) -> Refusal | None:
+    """What an exception means to the user; None if it is a bug."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted - the same command continues from the last checkpoint, if there was one")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG):
+        return WorkdirError(f"{error.strerror}, {error.filename or 'while writing'} - make room, then run it again")
+    if isinstance(error, MemoryError):
+        return ConfigError("out of memory - lower data.batch_size or data.eval_batch_size")
+    if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):
+        return ConfigError(f"JAX cannot start: {error} - unset JAX_PLATFORMS or install what it names")
+    return None
 
 
 def parse(argv: Sequence[str], usage: str) -> list[str]:
@@ -45,9 +64,7 @@ def parse(argv: Sequence[str], usage: str) -> list[str]:
     try:
         arguments = flags.FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        _, dot, rest = error.flagname.partition(".")
-        hint = f" - did you mean --config.{rest}?" if dot else _suggestion(error)
-        raise ConfigError(f"unknown flag --{error.flagname}{hint}") from error
+        raise ConfigError(f"unknown flag --{error.flagname}{_suggestion(error)}") from error
     except flags.Error as error:
         raise ConfigError(f"{error} - see --help") from error
     if HELP.value:
@@ -76,6 +93,10 @@ def workdir(value: str | None) -> str:
 
 
 def _suggestion(error: flags.UnrecognizedFlagError) -> str:
+    first, dot, rest = error.flagname.partition(".")
+    if dot and "config" in flags.FLAGS:
+        misspelt = difflib.get_close_matches(first, ["config"])
+        return f" - did you mean --config.{rest if misspelt else error.flagname}?"
     known, hint = str(error), "Did you mean: "
     return f" - did you mean --{known.partition(hint)[2].rstrip(' ?')}?" if hint in known else " - see --help"
 
@@ -92,8 +113,3 @@ def _silence() -> None:
 
 def _debugging() -> bool:
     return DEBUG.value if flags.FLAGS.is_parsed() else "--debug" in sys.argv
-
-
-def _say(line: str, exit_code: int) -> int:
-    print(line, file=sys.stderr, flush=True)
-    return exit_code

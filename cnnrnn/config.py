@@ -156,7 +156,7 @@ def _call_get_config(path: str) -> ConfigDict:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config = module.get_config(argument) if argument else module.get_config()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(error, file)
         raise ConfigError(f"{file}{line} raised {type(error).__name__}: {error} - mend the config") from error
     if not isinstance(config, ConfigDict):

@@ -94,7 +94,6 @@ def _print(files: list[str], answers: list, class_names: list[str]) -> None:
         print(file)
         for probability, name in rows[: TOP.value]:
             print(f"  {_percent(probability):>4} {name}")
-    sys.stdout.flush()
 
 
 def _percent(probability: float) -> str:

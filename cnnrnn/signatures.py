@@ -60,6 +60,7 @@ class Parameter(NamedTuple):
             except (TypeError, ValueError, OverflowError, SyntaxError):
                 pass
         words = {kind: row[1] for kind, row in RANGES.items()} | {"bool": "true or false", "str": "text"}
+        words |= {kind: "a tuple such as (1,)" for kind in kinds if kind.startswith("tuple[")}
         names = [words.get(kind, kind.removeprefix("Literal").strip("[]")) for kind in kinds]
         raise ConfigError(f"{field} is {value!r} - it takes {' or '.join(names)}")
 

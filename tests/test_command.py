@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import assert_refused, run_command
+from conftest import ROOT, assert_refused, run_command
 from PIL import Image
 
 DIGITS = "configs/digits_lenet5.py"
@@ -22,6 +22,7 @@ DIGITS = "configs/digits_lenet5.py"
         (["--config", "configs/digit_lenet5.py", "--workdir", "w"], "did you mean configs/digits_lenet5.py?"),
         (["--confg", DIGITS, "--workdir", "w"], "did you mean --config?"),
         (["--confg.optim.learning_rate=1"], "did you mean --config.optim.learning_rate?"),
+        (["--optim.learning_rate=1"], "did you mean --config.optim.learning_rate?"),
         (["--config", DIGITS, "--workdir", "w", "--config.optim.learning_rat=1"], "did you mean learning_rate?"),
         (["--config", DIGITS, "--workdir", "w", "--config.train.num_steps=-5"], "at least 1"),
         (["--config", DIGITS, "--workdir", "w", "stray"], "stray word 'stray'"),
@@ -50,9 +51,32 @@ def test_a_workdir_that_cannot_be_made(tmp_path):
     assert_refused(done, 6, "cannot write in")
 
 
+def test_a_full_disk_is_said_in_a_line(tmp_path):
+    words = f"-m cnnrnn.main --config {DIGITS} --workdir {tmp_path / 'w'}"
+    script = f"ulimit -f 1; exec {sys.executable} {words}"  # no file may grow beyond 1 KiB
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 6, done.stderr
+    assert any(line.startswith("cnnrnn: error: ") for line in done.stderr.splitlines()), done.stderr
+
+
+def test_a_device_that_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "tpu")
+    assert_refused(run_command("main", "--config", DIGITS, "--workdir", tmp_path / "w"), 2, "JAX cannot start")
+
+
+def test_a_closed_stdout_ends_no_training(tmp_path):
+    words = ["--config", DIGITS, "--workdir", str(tmp_path / "w"), "--config.train.num_steps=5"]
+    command = [sys.executable, "-m", "cnnrnn.main", *words]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(120) == 0 and errors == ""
+    assert (tmp_path / "w" / "checkpoints" / "5").is_dir() and not (tmp_path / "w" / "FAILED").exists()
+
+
 def test_debug_shows_the_traceback():
     done = run_command("main", "--config", "nope.py", "--workdir", "w", "--debug")
-    assert "Traceback" in done.stderr and "ConfigError" in done.stderr
+    assert "Traceback" in done.stderr and "ConfigError" in done.stderr and done.returncode == 2
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +151,7 @@ def test_predict_answers_in_lines_and_in_json(trained, pictures):
 
     label = str(digits("test", 0).arrays["label"][0])
     files = [pictures / "plain.png", pictures / "a photo.jpg"]
+    assert len(json.loads(run_command("predict", "--workdir", trained[0], *files[:1] * 2, "--json").stdout)) == 2
     done = run_command("predict", "--workdir", trained[0], *files, "--top=3")
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr

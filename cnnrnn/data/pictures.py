@@ -1,8 +1,8 @@
 """The user's own pictures, turned into what a net was trained on.
 
 The rule, in this order:
-  1. the first frame, turned as its EXIF orientation says; transparency is laid on white; 16-bit and float pixels are
-     scaled to 0..255;
+  1. the first frame, turned as its EXIF orientation says; transparency is laid on white, or on black if what is
+     opaque is light; deeper pixels (10 to 16 bits, float) are scaled to 0..255;
   2. as many channels as the net sees: 1 is grey (ITU-R 601 luma), 3 is RGB;
   3. if the net knows light shapes on a dark ground (as in MNIST) and the picture's border is light, it is inverted;
   4. a picture of just the net's size is taken as it is;
@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cnnrnn.errors import DataError
 
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # none that Pillow hands to another program
 INK = 64  # of 255, stretched: from here on a pixel belongs to the shape
 BLANK = 24  # a page whose strongest ink is weaker than this is empty
 
@@ -32,17 +33,15 @@ def read(
       DataError: the file is missing, no picture, broken or larger than Pillow's limit.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             return convert(picture, shape, light_on_dark, ink_size)
     except FileNotFoundError:
         raise DataError(f"no file {path} - check the name") from None
     except IsADirectoryError:
         raise DataError(f"{path} is a folder - name the picture files in it") from None
     except UnidentifiedImageError:
-        raise DataError(
-            f"{path} is no picture that can be read - give a PNG, JPEG, GIF, BMP, TIFF or WebP file"
-        ) from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} is no picture that can be read - give a file of {', '.join(FORMATS)}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, NotImplementedError, Image.DecompressionBombError) as error:
         raise DataError(f"{path} cannot be read as a picture: {error} - replace the file") from None
 
 
@@ -79,12 +78,16 @@ def _flat(picture: Image.Image, mode: str) -> Image.Image:
     """One upright, opaque frame of mode L or RGB."""
     picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, np.float64)
-        top = max(values.max(), 1e-9) if picture.mode == "F" else 65535.0 if values.max() > 255 else 255.0
+        values = np.nan_to_num(np.asarray(picture, np.float64))
+        whole = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if picture.mode != "F" and 2**bits > values.max()]
+        top = min(whole, default=max(values.max(), 1e-9))
         picture = Image.fromarray((np.clip(values / top, 0, 1) * 255).round().astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
         picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        alpha = np.asarray(picture.getchannel("A"), np.float64)
+        light = (np.asarray(picture.convert("L")) * alpha).sum() > 127 * alpha.sum()
+        ground = Image.new("RGBA", picture.size, "black" if light else "white")
+        picture = Image.alpha_composite(ground, picture)
     return picture.convert(mode)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cnnrnn.errors import ConfigError
 from cnnrnn.layers.augmentation import random_shift
 from cnnrnn.metrics import Average
 from cnnrnn.signatures import Natural, Positive
@@ -28,6 +29,10 @@ class Classification(Task):
 
     def inputs(self, batch: Batch) -> tuple[jax.Array]:
         """Pictures as float32, standardised, on the device: what travels there is uint8."""
+        channels = batch["image"].shape[-1]
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, channels):
+                raise ConfigError(f"task.{name} is {values} for pictures of {channels} channels - give 1 or {channels}")
         pixels = batch["image"].astype(jnp.float32) / 255
         return ((pixels - jnp.asarray(self.mean)) / jnp.asarray(self.std),)
 

@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import zlib
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, keep: int | None = None):
-        logging.set_verbosity(logging.FATAL)  # Orbax reports every stage, and tracebacks of what we report in a line
+        _hush_orbax()
         self.directory = directory
         self._read_only = keep is None
         options = ocp.CheckpointManagerOptions(
@@ -122,6 +123,16 @@ class Checkpoints:
         if {path: _describe(leaf) for path, leaf in leaves.items()} != manifest["leaves"]:
             raise ValueError("its arrays are not what was saved")
         return leaves, manifest["record"]
+
+
+def _hush_orbax() -> None:
+    """Orbax logs every stage, and on damage leaves threads whose tracebacks tell what we tell in a line."""
+    logging.set_verbosity(logging.FATAL)
+    getLogger("asyncio").setLevel("CRITICAL")
+    if sys.unraisablehook is sys.__unraisablehook__:
+        sys.unraisablehook = lambda event: (
+            None if "Event loop is closed" in str(event.exc_value) else sys.__unraisablehook__(event)
+        )
 
 
 def to_state(leaves: Leaves, template: Any) -> Any:

@@ -1,5 +1,6 @@
 """What a run tells: metrics.jsonl, TensorBoard events, curves.png, and a progress bar or plain lines."""
 
+import contextlib
 import json
 import os
 import sys
@@ -10,7 +11,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cnnrnn import plots
 from cnnrnn.command import say
-from cnnrnn.errors import WorkdirError
 
 
 class Log:
@@ -59,12 +59,9 @@ class Log:
         """Records the metrics of a split at a step, on disk before it returns."""
         record = {"step": step, "split": split, **metrics}
         self.records.append(record)
-        try:
-            self._stream.write(_line(record))
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-        except OSError as error:
-            raise WorkdirError(f"cannot write {self._file}: {error.strerror} - make room, then run it again") from error
+        self._stream.write(_line(record))
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
         for name, value in metrics.items():
             self._events.add_scalar(f"{split}/{name}", value, step)
         self._events.flush()
@@ -90,14 +87,15 @@ class Log:
 
 
 def read(file: Path) -> list[dict]:
-    """The records of a metrics.jsonl, [] if there is none; a last line torn by a crash is left out."""
+    """The records of a metrics.jsonl, [] if there is none; a line torn by a crash or otherwise damaged is left out."""
+    if not file.exists():
+        return []
     records = []
-    if file.exists():
-        for line in file.read_text(encoding="utf-8").splitlines():
-            try:
-                records.append(json.loads(line))
-            except ValueError:
-                break
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        with contextlib.suppress(ValueError):
+            record = json.loads(line)
+            if isinstance(record, dict) and {"step", "split"} <= record.keys():
+                records.append(record)
     return records
 
 

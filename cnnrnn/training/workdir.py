@@ -94,11 +94,14 @@ class Workdir:
 
     def _keep_config(self, config: ConfigDict) -> None:
         file = self.path / "config.json"
-        if self._has_state and file.exists():
+        if self._has_state and not file.exists():
+            raise WorkdirError(f"{self.path} holds checkpoints but no config.json - choose another --workdir")
+        if self._has_state:
             for field, (old, new) in configs.differences(_read_config(file), config).items():
                 if field not in CHANGEABLE:
                     raise ConfigError(
-                        f"{field} is {new!r} but the run in {self.path} has {old!r} - choose another --workdir"
+                        f"{field} is {_or_nothing(new)} but the run in {self.path} has {_or_nothing(old)} - "
+                        "choose another --workdir"
                     )
         write_whole(file, configs.dump(config))
 
@@ -132,12 +135,24 @@ def write_whole(file: Path, text: str) -> None:
         raise WorkdirError(f"cannot write {file}: {error.strerror} - make room, then run it again") from error
 
 
+def _or_nothing(value: Any) -> str:
+    return "not given" if value is None else repr(value)
+
+
 def _read_config(file: Path) -> ConfigDict:
-    return configs.from_plain(_read_json(file))
-
-
-def _read_json(file: Path) -> Any:
+    config = configs.from_plain(_read_json(file))
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        configs.check(config)
+    except ConfigError as error:
+        raise WorkdirError(f"{file} is damaged: {error}") from error
+    return config
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        tree = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(tree, dict):
+            raise ValueError("it holds no JSON object")
+        return tree
     except (OSError, ValueError) as error:
         raise WorkdirError(f"{file} is damaged: {error} - choose another --workdir") from error

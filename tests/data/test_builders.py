@@ -49,18 +49,29 @@ def test_prepares_and_reads_what_the_files_hold(originals, tmp_path, capfd):
     assert capfd.readouterr().out.count("preparing mnist") == 1
 
 
-def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp_path):
+def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp_path, capfd):
     first = builders.load("mnist.Mnist", "test", tmp_path / "store", originals[0])
     (cache,) = (tmp_path / "store").rglob("test.npz")
     again = builders.load("mnist.Mnist", "test", tmp_path / "store", None)
     data = bytearray(cache.read_bytes())
     data[len(data) // 2] ^= 1
     cache.write_bytes(data)
-    with pytest.warns(UserWarning, match="damaged"):
-        mended = builders.load("mnist.Mnist", "test", tmp_path / "store", None)
+    mended = builders.load("mnist.Mnist", "test", tmp_path / "store", None)
+    assert "test.npz is damaged" in capfd.readouterr().err
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
         np.testing.assert_array_equal(array, mended[name])
+
+
+def test_damaged_records_are_refused(originals, tmp_path):
+    builders.load("mnist.Mnist", "test", tmp_path / "store", originals[0])
+    for file in (tmp_path / "store").rglob("*test*"):
+        if file.suffix == ".npz":
+            file.unlink()
+        else:
+            file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DataError, match="it is made anew"):
+        builders.load("mnist.Mnist", "test", tmp_path / "store", None)
 
 
 def test_a_missing_file_is_named(originals, tmp_path):

@@ -40,9 +40,21 @@ def test_every_mode_gives_the_same_digit(mode):
     assert out[0].max() < 10 and out[14, 14] > 245
 
 
-def test_transparency_lies_on_white():
-    picture = Image.new("RGBA", (28, 28), (0, 0, 0, 0))
-    assert (pictures.convert(picture, (28, 28, 3)) == 255).all()
+def test_transparency_lies_on_what_shows_the_rest():
+    assert (pictures.convert(Image.new("RGBA", (28, 28), (0, 0, 0, 0)), (28, 28, 3)) == 255).all()
+    for shade, ground in ((0, 255), (255, 0)):
+        picture = Image.new("RGBA", (28, 28), (0, 0, 0, 0))
+        picture.paste((shade, shade, shade, 255), (10, 10, 18, 18))
+        out = pictures.convert(picture, (28, 28, 3))
+        assert (out[0, 0] == ground).all() and (out[14, 14] == shade).all()
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_depth_is_found_from_the_values(bits):
+    pixels = np.full((28, 28), 2**bits - 1, np.uint16)
+    assert (pictures.convert(Image.fromarray(pixels), (28, 28, 1)) == 255).all()
+    pixels = np.array([[np.nan, 2.0]] * 2, np.float32)
+    assert pictures.convert(Image.fromarray(pixels), (2, 2, 1))[0, :, 0].tolist() == [0, 255]
 
 
 def test_ink_is_scaled_and_its_mass_centred():
@@ -96,7 +108,13 @@ def test_orientation_and_animation():
 def test_files_that_are_no_pictures_are_refused_by_name(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / "folder").mkdir()
-    for name, words in {"a.png": "no picture", "b.png": "no file", "folder": "is a folder"}.items():
+    Image.new("RGB", (9, 9)).save(tmp_path / "c.eps")
+    for name, words in {
+        "c.eps": "no picture",
+        "a.png": "no picture",
+        "b.png": "no file",
+        "folder": "is a folder",
+    }.items():
         with pytest.raises(DataError, match=words) as refusal:
             pictures.read(tmp_path / name, (28, 28, 1))
         assert str(tmp_path / name) in str(refusal.value)

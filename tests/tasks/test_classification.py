@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnrnn.errors import ConfigError
 from cnnrnn.metrics import compute
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.tasks.classification import Classification
@@ -32,6 +33,12 @@ def test_pixels_are_standardised():
     (x,) = TASK.inputs({"image": np.array([[[[0], [255]]]], np.uint8)})
     assert x.dtype == jnp.float32
     np.testing.assert_allclose(x.ravel(), [-2, 2])
+
+
+@pytest.mark.parametrize("mean", [(), (0.1, 0.2)])
+def test_a_mean_for_other_channels_is_refused(mean):
+    with pytest.raises(ConfigError, match="pictures of 1 channels"):
+        Classification(TASK.model, mean=mean).inputs(batch_of(2))
 
 
 def test_metrics_equal_numpy_and_leave_out_padding():

@@ -27,6 +27,8 @@ def test_records_are_lines_of_plain_numbers(tmp_path, capsys):
 
 def test_a_resumed_run_drops_what_was_recorded_behind_its_checkpoint(tmp_path):
     write(tmp_path, 0, [10, 20, 30])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "metrics.jsonl").write_text(lines[0] + "garbage\n[]\n" + "".join(lines[1:]))
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 40, "spl')  # torn by a crash
     records = write(tmp_path, 20, [30, 40])

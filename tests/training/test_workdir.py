@@ -36,11 +36,18 @@ def test_one_config(tmp_path, config):
         Workdir(str(tmp_path), config)
 
 
+def test_checkpoints_without_their_config_are_not_taken_over(tmp_path, config):
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    with pytest.raises(WorkdirError, match="no config.json"):
+        Workdir(str(tmp_path), config)
+
+
 def test_one_set_of_data(tmp_path, config):
     train, test = {"dims": {"num_classes": 3}, "crc32": 1}, {"dims": {"num_classes": 3}, "crc32": 2}
-    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with Workdir(str(tmp_path), config) as workdir:
         workdir.keep_info(train, test)
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    with Workdir(str(tmp_path), config) as workdir:
         workdir.keep_info(train, test)
         with pytest.raises(WorkdirError, match="another crc32"):
             workdir.keep_info(train | {"crc32": 3}, test)
@@ -60,7 +67,7 @@ def test_a_failure_leaves_its_reason_and_an_interruption_does_not(tmp_path, conf
     assert not (tmp_path / "FAILED").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1", "\x00\x01"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"seed": 0}', "\x00\x01"])
 def test_a_damaged_config_is_one_line(tmp_path, config, text):
     with Workdir(str(tmp_path), config) as workdir:
         workdir.keep_info({}, {})

@@ -1,9 +1,9 @@
 """TFDS builders that need no TensorFlow, and how their sets come into memory."""
 
+import hashlib
 import importlib
 import os
 import sys
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -76,20 +76,24 @@ def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
 
 def _require_sources(builder, manual_dir: Path | None) -> None:
     """Answers at once what the download manager would find out after minutes of trying."""
-    files = {info.filename: url for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
+    originals = {url: info for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
+    names = ", ".join(info.filename for info in originals.values())
     if manual_dir is not None:
-        missing = [name for name in files if not (manual_dir / name).is_file()]
-        if missing:
-            raise DataError(f"no {missing[0]} in {manual_dir} - put the original files there: {', '.join(files)}")
+        for info in originals.values():
+            file = manual_dir / info.filename
+            if not file.is_file():
+                raise DataError(f"no {file.name} in {manual_dir} - put the original files there: {names}")
+            if hashlib.sha256(file.read_bytes()).hexdigest() != info.checksum:
+                raise DataError(f"{file} is not the original one of {builder.name} - replace it or name another folder")
         return
     import requests
 
     try:
-        requests.head(next(iter(files.values())), timeout=10, allow_redirects=True).raise_for_status()
+        requests.head(next(iter(originals)), timeout=10, allow_redirects=True).raise_for_status()
     except requests.RequestException as error:
         raise DataError(
             f"cannot reach {builder.URL} ({type(error).__name__}) to download {builder.name} - "
-            f"put {', '.join(files)} into a folder and name it: --config.data.manual_dir=FOLDER"
+            f"put {names} into a folder and name it: --config.data.manual_dir=FOLDER"
         ) from error
 
 
@@ -100,7 +104,7 @@ def _read_cache(cache: Path) -> dict[str, np.ndarray] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # zip sums catch every flipped bit
-        warnings.warn(f"{cache} is damaged; decoding the records again", stacklevel=2)
+        print(f"{cache} is damaged: it is made anew from the records", file=sys.stderr, flush=True)
         return None
 
 
