@@ -40,7 +40,7 @@ def train_step(
     grads, (metrics, carry, mutated) = jax.grad(loss_sum, has_aux=True)(state.params)  # of a sum
     grads, metrics = psum((grads, metrics))
     grads = jax.tree.map(lambda g: g / metrics["loss"].weight, grads)
-    if axis_name:  # running statistics have no weight: every device saw as many examples
+    if axis_name:  # running statistics carry no weight: each device's share counts as much, its filling included
         mutated = lax.pmean(mutated, axis_name)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     new_state = state.replace(
