@@ -2,8 +2,8 @@
 
 Source: the architecture is the one drawn on countless introductory slides; the recipe is ours. No published score.
 Command: python -m cnnrnn.main --config configs/digits_convnet.py --workdir runs/digits_convnet
-Hardware: two CPU cores, @CM@ minutes, 0.5 GB.
-Score: test accuracy @C@ % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+Hardware: two CPU cores, 1.7 minutes, 0.5 GB.
+Score: test accuracy 97.83 +- 0.47 % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
   --config configs/digits_convnet.py).
 """
 

@@ -4,8 +4,8 @@ Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchma
   algorithms", 2017. The set's own table gives 87.6 to 91.6 % for two convolutions with pooling.
 Command: python -m cnnrnn.main --config configs/fashion_mnist_lenet5.py --workdir runs/fashion_mnist_lenet5
   (with --config.data.manual_dir=FOLDER if the original files are at hand)
-Hardware: two CPU cores, @FM@ minutes, 0.7 GB.
-Score: test accuracy @F@ % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+Hardware: two CPU cores, 6.0 minutes, 0.7 GB.
+Score: test accuracy 91.11 +- 0.34 % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
   --config configs/fashion_mnist_lenet5.py).
 """
 
