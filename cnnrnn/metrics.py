@@ -39,7 +39,7 @@ def compute(metrics: dict[str, Average]) -> dict[str, float]:
 
 
 def fetch(batches: list[dict[str, Average]]) -> list[dict[str, Average]]:
-    """The metrics of many batches brought from the device in one go, as float64, in which adding them loses nothing."""
+    """The metrics of many batches brought from the device in one go, as float64, in which adding hardly rounds."""
     return jax.tree.map(np.float64, jax.device_get(batches))
 
 

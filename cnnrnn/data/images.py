@@ -90,19 +90,12 @@ def _labelled(images, labels, split, seed, batch_size, eval_batch_size, class_na
         raise DataError(
             f"label {labels[wrong[0]]} of example {wrong[0]}, {split} split - labels are 0 to {len(class_names) - 1}"
         )
-    info = {
-        "class_names": list(class_names),
-        "pictures": {
-            "shape": list(images.shape[1:]),
-            "light_on_dark": True,
-            "ink_size": ink_size,
-        },  # see pictures.convert
-    }
+    rule = {"shape": list(images.shape[1:]), "light_on_dark": True, "ink_size": ink_size}  # see pictures.convert
     is_train = split == "train"
     return ArrayDataset(
         {"image": images, "label": labels.astype(np.int32)},
         batch_size if is_train else eval_batch_size,
         seed if is_train else None,
         dims={"num_classes": len(class_names)},
-        info=info,
+        info={"class_names": list(class_names), "pictures": rule},
     )

@@ -75,8 +75,8 @@ def fit(
       seed: of the parameters and of dropout.
       num_steps: the length of the run.
       parallel: over the devices with "jit" or with "pmap".
-      log_every, eval_every, checkpoint_every: in steps; None is at the end only. The host waits for the device at no
-        other step.
+      log_every, eval_every, checkpoint_every: in steps; None is at the end only. At no other step does the host fetch
+        anything from the device.
       keep: how many checkpoints stay.
 
     Returns:

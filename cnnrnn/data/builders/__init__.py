@@ -66,11 +66,8 @@ def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
             f"cannot download {builder.name}: {error} - try again, or set --config.data.manual_dir"
         ) from error
     except Exception as error:
-        if "checksum" in str(error):
-            where = manual_dir or folder
-            raise DataError(
-                f"a file of {builder.name} in {where} is not the original one - replace it: {error}"
-            ) from error
+        if "checksum" in str(error):  # of a download: a folder's files have been looked at before
+            raise DataError(f"what came for {builder.name} is not the original - try again: {error}") from error
         raise
 
 
