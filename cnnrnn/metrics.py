@@ -3,6 +3,7 @@
 So a metric over a data set does not depend on how the set was cut into batches, and a padded example counts nothing.
 """
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,22 @@ class Average(NamedTuple):
     def compute(self) -> float:
         """The mean; NaN if nothing was counted."""
         return float(self.total) / float(self.weight) if self.weight else float("nan")
+
+
+class Perplexity(Average):
+    """From the nats of tokens: e to their mean, at most e^700, which float64 still holds."""
+
+    def compute(self) -> float:
+        """See above."""
+        return math.exp(min(super().compute(), 700.0))
+
+
+class BitsPerCharacter(Average):
+    """From the nats of a text and its number of characters, whatever a token was."""
+
+    def compute(self) -> float:
+        """The mean in bits."""
+        return super().compute() / math.log(2)
 
 
 def merge(one: dict[str, Average], other: dict[str, Average]) -> dict[str, Average]:

@@ -2,9 +2,22 @@
 
 from pathlib import Path
 
+import numpy as np
+
 Series = dict[str, dict[str, list[tuple[int, float]]]]  # {metric: {split: [(step, value), ...]}}
 
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
+GATES = {
+    "i": "input gate: how much is written",
+    "f": "forget gate: how much of the cell stays",
+    "g": "what might be written",
+    "o": "output gate: how much of the cell is shown",
+    "c": "cell",
+    "h": "output",
+    "r": "reset gate: how much of the state is read",
+    "z": "update gate: how much of the state stays",
+    "n": "candidate",
+}
 
 
 def curves(series: Series, file: Path, title: str) -> None:
@@ -43,3 +56,43 @@ def curves(series: Series, file: Path, title: str) -> None:
         panel.legend(frameon=False, fontsize=9)
         panel.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=130)
+
+
+def gates(values: dict[str, np.ndarray], labels: list[str], file: Path, units: int = 40) -> None:
+    """Draws what the gates of a layer do while it reads: a panel for each gate, a column a token, a row a unit.
+
+    Args:
+      values: {"i": [T, H], ...}, the same shape each.
+      labels: T of them, what is read at each step.
+      file: the PNG to write.
+      units: how many rows: those whose output changes most, in the order of when it is largest.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    output = values["h"]
+    liveliest = np.argsort(-output.std(0), kind="stable")[:units]
+    rows = liveliest[np.argsort(np.argmax(np.abs(output[:, liveliest]), axis=0), kind="stable")]
+    width = max(6.0, 1.5 + 0.19 * len(labels))
+    figure = Figure(figsize=(width, 0.6 + 1.9 * len(values)), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+    for panel, (name, steps) in zip(panels, values.items(), strict=True):
+        is_gate = " gate:" in GATES[name]  # between 0 and 1; the others lie around 0
+        limit = 1.0 if is_gate else float(np.abs(steps[:, rows]).max()) or 1.0
+        picture = panel.imshow(
+            steps[:, rows].T,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="viridis" if is_gate else "RdBu_r",
+            vmin=0.0 if is_gate else -limit,
+            vmax=limit,
+        )
+        panel.set_ylabel(f"{len(rows)} of {output.shape[1]} units", fontsize=7)
+        panel.set_title(f"{name}  {GATES[name]}", fontsize=9, loc="left")
+        panel.set_yticks([])
+        upright = max(map(len, labels)) == 1
+        panel.set_xticks(range(len(labels)), labels, fontsize=7, rotation=0 if upright else 60, ha="center")
+        panel.tick_params(length=0)
+        figure.colorbar(picture, ax=panel, pad=0.01, fraction=0.02).ax.tick_params(labelsize=6)
+    figure.savefig(file, dpi=110)

@@ -133,7 +133,7 @@ def pictures(tmp_path):
     """Held-out digits as a user's files: as they are, large dark on light in colour; and files that are none."""
     from cnnrnn.data.images import digits
 
-    images = digits("test", 0).arrays["image"][:6, ..., 0]
+    images = digits(0)["test"].arrays["image"][:6, ..., 0]
     plain, photo = tmp_path / "plain.png", tmp_path / "a photo.jpg"
     Image.fromarray(images[0]).save(plain)
     large = Image.fromarray(255 - images[0]).resize((280, 280)).convert("RGB")
@@ -149,7 +149,7 @@ def pictures(tmp_path):
 def test_predict_answers_in_lines_and_in_json(trained, pictures):
     from cnnrnn.data.images import digits
 
-    label = str(digits("test", 0).arrays["label"][0])
+    label = str(digits(0)["test"].arrays["label"][0])
     files = [pictures / "plain.png", pictures / "a photo.jpg"]
     assert len(json.loads(run_command("predict", "--workdir", trained[0], *files[:1] * 2, "--json").stdout)) == 2
     done = run_command("predict", "--workdir", trained[0], *files, "--top=3")

@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from cnnrnn import config as configs
-from cnnrnn.data import images
+from cnnrnn.data import images, text
 from cnnrnn.training import loop
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -16,13 +16,21 @@ FILES = sorted((ROOT / "configs").glob("*.py"))
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    fake = rng.integers(0, 256, (64, 28, 28, 1)).astype(np.uint8), rng.integers(0, 10, 64)
-    monkeypatch.setattr(images, "_prepared", lambda *_: fake)  # stands for what would be downloaded
-    config = configs.load(str(file), [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")])
-    result = loop.train(config, str(tmp_path))
-    assert 0 <= result["accuracy"] <= 1 and np.isfinite(result["loss"])
+    fake = {"image": rng.integers(0, 256, (64, 28, 28, 1)).astype(np.uint8), "label": rng.integers(0, 10, 64)}
+    lines = "".join(f"{' '.join(rng.permutation(['the', 'clouds', 'are', 'in', 'sky']))}\n" for _ in range(150))
+    # these stand for what would be downloaded
+    monkeypatch.setattr(images, "_prepared", lambda *_: {"train": fake, "test": fake})
+    monkeypatch.setattr(text, "_prepared", lambda _, splits, *__: dict.fromkeys(splits, lines))
+    config = configs.load(str(file))
+    small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
+    if "window" in config.data:
+        small += [("model.hidden_size", "8"), ("model.embed_size", "8"), ("data.window", "8")]
+    result = loop.train(configs.load(str(file), small), str(tmp_path))
+    assert np.isfinite(list(result.values())).all()
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [(record["step"], record["split"]) for record in records] == [(1, "train"), (2, "train"), (2, "test")]
+    assert [(record["step"], record["split"]) for record in records[:2]] == [(1, "train"), (2, "train")]
+    assert {(record["step"], record["split"]) for record in records[2:]} <= {(2, "validation"), (2, "test")}
+    assert len(records) > 2
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

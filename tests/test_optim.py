@@ -3,9 +3,10 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 
 from cnnrnn.errors import ConfigError
-from cnnrnn.optim import make_optimizer, make_schedule
+from cnnrnn.optim import averaged, make_optimizer, make_schedule, nonmonotone_average, observe
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0]]), "bias": jnp.array([3.0])}
 GRADS = {"kernel": jnp.array([[0.5, 0.5]]), "bias": jnp.array([1.0])}
@@ -87,3 +88,48 @@ def test_refusals(settings, words):
     with pytest.raises(ConfigError) as refusal:
         make_optimizer(num_steps=10, learning_rate=0.1, **settings)
     assert words in str(refusal.value)
+
+
+def test_a_staircase_is_zarembas():
+    """Four epochs at full rate, then half of it for one, a quarter for the next; an epoch is 10 steps."""
+    rate = make_schedule("staircase", 1.0, 130, flat_steps=40, decay_every=10, decay_factor=0.5)
+    assert [float(rate(step)) for step in (0, 39, 40, 49, 50, 129)] == [1, 1, 0.5, 0.5, 0.25, 0.5**9]
+
+
+def test_a_staircase_needs_its_steps_and_nothing_else_has_them():
+    with pytest.raises(ConfigError, match="optim.decay_every is None"):
+        make_schedule("staircase", 1.0, 10)
+    with pytest.raises(ConfigError, match="optim.decay_every is 3"):
+        make_schedule("constant", 1.0, 10, decay_every=3)
+
+
+def test_averaging_begins_when_the_loss_is_no_better_than_long_ago():
+    """Algorithm 1 of AWD-LSTM against plain Python: parameters 1, 2, 3, ... averaged from the trigger on."""
+    patience, losses = 2, [5.0, 4.0, 3.0, 3.5, 3.6, 3.2, 3.1]
+    tx = nonmonotone_average(patience)
+    params, past, began, expected = jnp.zeros(1), [], None, []
+    state = tx.init(params)
+    for number, loss in enumerate(losses):
+        updates, state = tx.update(jnp.ones(1), state, params)
+        params = params + updates
+        if began is not None:
+            expected.append(float(params[0]))
+        mean = np.mean(expected) if expected else float(params[0])
+        np.testing.assert_allclose(averaged((state,), params), [mean])
+        state = observe((state, "other"), loss)[0]
+        if began is None and len(past) > patience and loss > min(past[:-patience]):
+            began = number
+        past.append(loss)
+        assert bool(state.started) == (began is not None)
+    assert began == 5 and float(params[0]) == len(losses) and expected == [7.0]
+
+
+def test_what_is_averaged_is_found_in_what_a_checkpoint_holds():
+    tx = make_optimizer(10, name="sgd", learning_rate=1.0, average_patience=1)
+    state = tx.init(PARAMS)
+    for loss in (1.0, 2.0, 3.0):
+        state = observe(tx.update(GRADS, state, PARAMS)[1], loss)
+    _, state = tx.update(GRADS, state, PARAMS)
+    stored = serialization.to_state_dict(state)
+    np.testing.assert_allclose(averaged(stored, PARAMS)["bias"], PARAMS["bias"] - GRADS["bias"])
+    np.testing.assert_allclose(averaged(state, PARAMS)["bias"], PARAMS["bias"] - GRADS["bias"])

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -61,3 +62,6 @@ class Task(abc.ABC):
     def decode(self, variables: dict, batch: Batch) -> Any:
         """Predictions [B, ...] made without the targets; by default the model's outputs."""
         return self.forward(variables, self.init_carry(len(batch["mask"])), batch)[0]
+
+    def draw(self, variables: dict, dataset: Any, directory: Path) -> None:  # noqa: B027, a default
+        """Puts pictures of a trained model's work on a split into a directory; none by default."""

@@ -21,6 +21,7 @@ from absl import logging
 from flax import serialization, traverse_util
 
 from cnnrnn.errors import CheckpointError, NumericalError, WorkdirError
+from cnnrnn.optim import averaged
 
 NOT_DAMAGE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.ESTALE)
 Leaves = dict[str, np.ndarray]  # {"params/C1/kernel": array}
@@ -170,7 +171,7 @@ def load_variables(directory: Path) -> dict:
     if found is None:
         raise CheckpointError(f"no checkpoint in {directory} - train first, with the same --workdir")
     tree = traverse_util.unflatten_dict(found[1], sep="/")
-    return {"params": tree["params"], **tree.get("model_state", {})}
+    return {"params": averaged(tree.get("opt_state", {}), tree["params"]), **tree.get("model_state", {})}
 
 
 def _to_leaves(state: Any) -> Leaves:

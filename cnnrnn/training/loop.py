@@ -3,6 +3,7 @@
 Ending, being interrupted and being resumed are the same path: the same command continues.
 """
 
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -17,6 +18,7 @@ from cnnrnn.command import say
 from cnnrnn.config import build
 from cnnrnn.data.dataset import Batch, Dataset
 from cnnrnn.errors import Interrupted
+from cnnrnn.optim import observe
 from cnnrnn.signatures import Count
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.checkpoint import Checkpoints, to_state
@@ -39,24 +41,21 @@ def train(config: ConfigDict, workdir: str) -> dict[str, float]:
       workdir: the directory of the run, absolute.
 
     Returns:
-      The metrics of the test split at the end.
+      The metrics of the last split, "test" if there is one, at the end.
     """
     with Workdir(workdir, config) as place:
         tx = build("optim", config.optim, num_steps=config.train.num_steps)
-        train_data, test_data = (
-            build("data", config.data, split=split, seed=config.seed) for split in ("train", "test")
-        )
-        place.keep_info(train_data.info, test_data.info)
-        model = build("model", config.model, **train_data.dims)
+        splits = build("data", config.data, seed=config.seed)
+        place.keep_info({split: dataset.info for split, dataset in splits.items()})
+        model = build("model", config.model, **splits["train"].dims)
         task = build("task", config.task, model=model)
-        return fit(task, tx, train_data, test_data, place, config.seed, **config.train)
+        return fit(task, tx, splits, place, config.seed, **config.train)
 
 
 def fit(
     task: Task,
     tx: optax.GradientTransformation,
-    train_data: Dataset,
-    test_data: Dataset,
+    splits: dict[str, Dataset],
     workdir: Workdir,
     seed: int,
     *,
@@ -67,10 +66,12 @@ def fit(
     checkpoint_every: Count | None = None,
     keep: Count = 2,
 ) -> dict[str, float]:
-    """Trains a task on a split, from the newest checkpoint in a directory if there is one.
+    """Trains a task, from the newest checkpoint in a directory if there is one.
 
     Args:
-      task, tx, train_data, test_data: what is trained, how, on what, and what it is tested on.
+      task, tx: what is trained, and how.
+      splits: "train"; and "validation", "test" or both. While it is trained a model is evaluated on the first of these
+        two that is there, and at the end on both.
       workdir: the open directory of the run.
       seed: of the parameters and of dropout.
       num_steps: the length of the run.
@@ -80,7 +81,7 @@ def fit(
       keep: how many checkpoints stay.
 
     Returns:
-      The metrics of the test split at the end.
+      The metrics of the last split at the end.
 
     Raises:
       NumericalError: the loss of a step is not finite.
@@ -89,6 +90,8 @@ def fit(
     devices = make_devices(parallel)
     run_step = devices.compile_train(partial(train_step, task=task, tx=tx))
     run_eval = devices.compile_eval(partial(eval_step, task=task))
+    train_data, evaluated = splits["train"], {name: data for name, data in splits.items() if name != "train"}
+    watched = next(name for name in ("validation", "test") if name in evaluated)
     first = devices.fill(train_data.batch(0))
     initial = partial(init_state, task, tx, seed=seed)
     _show_model(task, first, workdir)
@@ -98,8 +101,10 @@ def fit(
         state = devices.put_state(state)
         with Log(workdir.path, step, num_steps) as log, StopRequest() as stop:
 
-            def test():
-                return evaluate(run_eval, state.variables, test_data, devices, task.init_carry)
+            def test(split: str) -> float:
+                values = evaluate(run_eval, state.variables, evaluated[split], devices, task.init_carry)
+                log.write(step, split, values)
+                return values["loss"]
 
             while step < num_steps:
                 state, sums = run_step(state, devices.put_batch(devices.fill(train_data.batch(step))))
@@ -110,7 +115,7 @@ def fit(
                     log.speed(step, meter.steps_per_second(step))
                     log.write(step, "train", meter.take(step))
                 if due(eval_every):
-                    log.write(step, "test", test())
+                    state = state.replace(opt_state=observe(state.opt_state, test(watched)))
                 stopping = bool(stop)  # asked once: a signal may come at any line
                 if due(checkpoint_every) or stopping:
                     checkpoints.save(step, state, meter.record(step))
@@ -119,10 +124,12 @@ def fit(
                     raise Interrupted(
                         f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues"
                     )
-            if not log.has(step, "test"):  # stopped before, and now told to end here
-                log.write(step, "test", test())
+            for split in evaluated:
+                if not log.has(step, split):  # the others; or stopped before, and now told to end here
+                    test(split)
     draw(log.records, workdir.path / "curves.png", f"{type(task.model).__name__}, {workdir.path.name}")
-    return _summarise(log.records, meter.seconds, workdir)
+    _draw_task(task, state.variables, evaluated[watched], workdir.path)
+    return _summarise(log.records, [*evaluated], meter.seconds, workdir)
 
 
 def _start(checkpoints: Checkpoints, initial: Callable, batch: Batch) -> tuple[TrainState, int, Meter]:
@@ -147,11 +154,21 @@ def _show_model(task: Task, batch: Batch, workdir: Workdir) -> None:
     say(f"{type(task.model).__name__} on {count} x {kind}\n\n{table}\n")
 
 
-def _summarise(records: list[dict], seconds: float, workdir: Workdir) -> dict[str, float]:
-    last = [record for record in records if record["split"] == "test"][-1]
-    result = {name: value for name, value in last.items() if name not in ("step", "split")}
+def _draw_task(task: Task, variables: dict, dataset: Dataset, directory: Path) -> None:
+    try:
+        task.draw(variables, dataset, directory)
+    except Exception as error:  # the run is worth more than a picture
+        print(f"no picture of the {type(task).__name__}: {type(error).__name__}: {error}", file=sys.stderr)
+
+
+def _summarise(records: list[dict], splits: list[str], seconds: float, workdir: Workdir) -> dict[str, float]:
+    say("")
+    for split in splits:
+        last = [record for record in records if record["split"] == split][-1]
+        result = {name: value for name, value in last.items() if name not in ("step", "split")}
+        say(f"{split} {describe(result)}   after {last['step']} steps, {seconds:.0f} s of training")
     inside = workdir.path.is_relative_to(Path.cwd())
     place = workdir.path.relative_to(Path.cwd()) if inside else workdir.path
-    say(f"\ntest {describe(result)}   after {last['step']} steps, {seconds:.0f} s of training")
-    say(f"in {place}: curves.png, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{last['step']}")
+    pictures = ", ".join(sorted(file.name for file in workdir.path.glob("*.png")))
+    say(f"in {place}: {pictures}, metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{last['step']}")
     return result

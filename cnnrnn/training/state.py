@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
+from cnnrnn.optim import averaged
 from cnnrnn.tasks.task import Batch, Task
 
 
@@ -32,8 +33,8 @@ class TrainState:
 
     @property
     def variables(self) -> dict:
-        """What the model is applied with."""
-        return {"params": self.params, **self.model_state}
+        """What the model is tested with, and used with later."""
+        return {"params": averaged(self.opt_state, self.params), **self.model_state}
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, seed: int) -> TrainState:

@@ -32,7 +32,7 @@ def train_step(
 
     def loss_sum(params):
         outputs, carry, mutated = task.forward(
-            {**state.variables, "params": params}, state.carry, batch, train=True, key=key
+            {"params": params, **state.model_state}, state.carry, batch, train=True, key=key
         )
         metrics = task.metrics(outputs, batch)
         return metrics["loss"].total, (metrics, carry, mutated)

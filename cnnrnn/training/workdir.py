@@ -73,17 +73,19 @@ class Workdir:
                 write_whole(self.path / "FAILED", "".join(lines))
         self._lock.close()
 
-    def keep_info(self, train: dict, test: dict) -> None:
+    def keep_info(self, infos: dict[str, dict]) -> None:
         """Writes down what the data are; once there is a checkpoint, holds them to it.
 
         Args:
-          train, test: the info of the two splits; of the test split only what differs is kept.
+          infos: of each split; of the others than "train" only what differs from it is kept.
 
         Raises:
           WorkdirError: the data are not those that the run was started with.
         """
         file = self.path / "dataset.json"
-        info = train | {"test": {key: value for key, value in test.items() if train.get(key) != value}}
+        info = dict(infos["train"])
+        for split in infos.keys() - {"train"}:
+            info[split] = {key: value for key, value in infos[split].items() if infos["train"].get(key) != value}
         info = json.loads(json.dumps(info))
         if self._has_state and file.exists() and (old := _read_json(file)) != info:
             changed = next(key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key))

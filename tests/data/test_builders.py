@@ -10,10 +10,16 @@ import pytest
 from tensorflow_datasets.core.download.checksums import UrlInfo
 
 from cnnrnn.data import builders
-from cnnrnn.data.builders import mnist
+from cnnrnn.data.builders import mnist, text
 from cnnrnn.errors import DataError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "raw"
+
+
+def load(builder: str, directory: Path, manual_dir: Path | None) -> dict[str, np.ndarray]:
+    """The test split of one of MNIST's builders."""
+    manual = None if manual_dir is None else str(manual_dir)
+    return builders.load(f"mnist.{builder}", ("test",), str(directory / "store"), manual)["test"]
 
 
 def write_idx(file: Path, array: np.ndarray) -> None:
@@ -40,8 +46,9 @@ def originals(tmp_path, monkeypatch):
 
 def test_prepares_and_reads_what_the_files_hold(originals, tmp_path, capfd):
     folder, arrays = originals
+    splits = builders.load("mnist.Mnist", ("train", "test"), str(tmp_path / "store"), str(folder))
     for split, (images, labels) in arrays.items():
-        read = builders.load("mnist.Mnist", split, tmp_path / "store", folder)
+        read = splits[split]
         assert read["image"].dtype == np.uint8 and read["image"].shape == (len(images), 28, 28, 1)
         pairs = {(image.tobytes(), int(label)) for image, label in zip(read["image"], read["label"], strict=True)}
         assert pairs == {(image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)}
@@ -50,13 +57,13 @@ def test_prepares_and_reads_what_the_files_hold(originals, tmp_path, capfd):
 
 
 def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp_path, capfd):
-    first = builders.load("mnist.Mnist", "test", tmp_path / "store", originals[0])
+    first = load("Mnist", tmp_path, originals[0])
     (cache,) = (tmp_path / "store").rglob("test.npz")
-    again = builders.load("mnist.Mnist", "test", tmp_path / "store", None)
+    again = load("Mnist", tmp_path, None)
     data = bytearray(cache.read_bytes())
     data[len(data) // 2] ^= 1
     cache.write_bytes(data)
-    mended = builders.load("mnist.Mnist", "test", tmp_path / "store", None)
+    mended = load("Mnist", tmp_path, None)
     assert "test.npz is damaged" in capfd.readouterr().err
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
@@ -64,26 +71,26 @@ def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp
 
 
 def test_damaged_records_are_refused(originals, tmp_path):
-    builders.load("mnist.Mnist", "test", tmp_path / "store", originals[0])
+    load("Mnist", tmp_path, originals[0])
     for file in (tmp_path / "store").rglob("*test*"):
         if file.suffix == ".npz":
             file.unlink()
         else:
             file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DataError, match="it is made anew"):
-        builders.load("mnist.Mnist", "test", tmp_path / "store", None)
+        load("Mnist", tmp_path, None)
 
 
 def test_a_missing_file_is_named(originals, tmp_path):
     (originals[0] / "t10k-labels-idx1-ubyte.gz").unlink()
     with pytest.raises(DataError, match="no t10k-labels-idx1-ubyte.gz in"):
-        builders.load("mnist.Mnist", "test", tmp_path / "store", originals[0])
+        load("Mnist", tmp_path, originals[0])
 
 
 def test_a_file_that_is_not_the_original_is_refused(originals, tmp_path):
     write_idx(originals[0] / "t10k-labels-idx1-ubyte.gz", np.zeros(20, np.uint8))
     with pytest.raises(DataError, match="not the original one") as refusal:
-        builders.load("mnist.Mnist", "test", tmp_path / "store", originals[0])
+        load("Mnist", tmp_path, originals[0])
     assert "\n" not in str(refusal.value)
 
 
@@ -95,17 +102,43 @@ def test_no_network_is_said_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(requests, "head", offline)
     with pytest.raises(DataError, match="manual_dir=FOLDER"):
-        builders.load("mnist.FashionMnist", "test", tmp_path / "store", None)
+        load("FashionMnist", tmp_path, None)
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+REAL_SETS = {
+    "mnist": (mnist.Mnist, 4),
+    "fashion_mnist": (mnist.FashionMnist, 4),
+    "tiny_shakespeare": (text.TinyShakespeare, 1),
+    "penn_treebank": (text.PennTreebank, 3),
+}
+
+
+def real_folder(name: str) -> Path:
+    if not (REAL / name).is_dir():
+        pytest.skip(f"the original files of {name} are not in {REAL / name}")
+    return REAL / name
+
+
+@pytest.mark.parametrize("name", REAL_SETS)
 def test_the_real_files_have_the_registered_sums(name):
-    folder = REAL / name
-    if not folder.is_dir():
-        pytest.skip(f"the original files of {name} are not in {folder}")
-    builder = {"mnist": mnist.Mnist, "fashion_mnist": mnist.FashionMnist}[name]
+    folder, (builder, count) = real_folder(name), REAL_SETS[name]
     infos = {info.filename: info for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
-    assert len(infos) == 4
+    assert len(infos) == count
     for file, info in infos.items():
         assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == info.checksum
-    assert mnist.read_idx(folder / "t10k-labels-idx1-ubyte.gz").shape == (10_000,)
+    if "mnist" in name:
+        assert mnist.read_idx(folder / "t10k-labels-idx1-ubyte.gz").shape == (10_000,)
+
+
+def test_texts_come_back_byte_for_byte(tmp_path):
+    folder, files = real_folder("penn_treebank"), text.PennTreebank.FILES
+    splits = builders.load("text.PennTreebank", tuple(files), str(tmp_path), str(folder))
+    for split, name in files.items():
+        assert splits[split]["text"].tobytes() == (folder / name).read_bytes()
+
+
+def test_the_penn_treebank_is_never_downloaded(tmp_path):
+    with pytest.raises(
+        DataError, match="not downloaded - put ptb.train.txt, ptb.valid.txt, ptb.test.txt into a folder"
+    ):
+        builders.load("text.PennTreebank", ("train",), str(tmp_path), None)

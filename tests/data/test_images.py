@@ -8,7 +8,8 @@ from cnnrnn.errors import DataError
 
 
 def test_digits_are_split_shuffled_and_whole():
-    train, test = images.digits("train", seed=0), images.digits("test", seed=0)
+    splits = images.digits(seed=0)
+    train, test = splits["train"], splits["test"]
     assert train.arrays["image"].shape == (4000, 28, 28, 1) and test.arrays["image"].shape == (1000, 28, 28, 1)
     assert train.arrays["image"].dtype == np.uint8 and train.arrays["label"].dtype == np.int32
     both = np.concatenate([train.arrays["label"], test.arrays["label"]])
@@ -23,13 +24,14 @@ def test_digits_say_what_is_missing(monkeypatch):
 
     monkeypatch.setattr(images.importlib.resources, "files", missing)
     with pytest.raises(DataError, match=r"pip install 'cnnrnn\[examples\]'"):
-        images.digits("train", 0)
+        images.digits(0)
 
 
 @pytest.mark.parametrize("label", [-1, 10])
 def test_a_label_out_of_range_is_refused(monkeypatch, label):
     labels = np.zeros(5, np.int64)
     labels[3] = label
-    monkeypatch.setattr(images, "_prepared", lambda *_: (np.zeros((5, 28, 28, 1), np.uint8), labels))
+    arrays = {"train": {"image": np.zeros((5, 28, 28, 1), np.uint8), "label": labels}}
+    monkeypatch.setattr(images, "_prepared", lambda *_: arrays)
     with pytest.raises(DataError, match=f"label {label} of example 3, train split - labels are 0 to 9"):
-        images.mnist("train", 0)
+        images.mnist(0)

@@ -17,10 +17,10 @@ def test_one_process_at_a_time(tmp_path, config):
 def test_before_the_first_checkpoint_a_mistake_may_be_mended(tmp_path, config):
     config.optim.name = "sdg"
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info({"crc32": 1}, {})
+        workdir.keep_info({"train": {"crc32": 1}})
     config.optim.name = "sgd"
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info({"crc32": 2}, {})
+        workdir.keep_info({"train": {"crc32": 2}})
     assert read_run(str(tmp_path)).config.optim.name == "sgd" and read_run(str(tmp_path)).info["crc32"] == 2
 
 
@@ -45,14 +45,14 @@ def test_checkpoints_without_their_config_are_not_taken_over(tmp_path, config):
 def test_one_set_of_data(tmp_path, config):
     train, test = {"dims": {"num_classes": 3}, "crc32": 1}, {"dims": {"num_classes": 3}, "crc32": 2}
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info(train, test)
+        workdir.keep_info({"train": train, "test": test})
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info(train, test)
+        workdir.keep_info({"train": train, "test": test})
         with pytest.raises(WorkdirError, match="another crc32"):
-            workdir.keep_info(train | {"crc32": 3}, test)
+            workdir.keep_info({"train": train | {"crc32": 3}, "test": test})
         with pytest.raises(WorkdirError, match="another test"):
-            workdir.keep_info(train, test | {"crc32": 3})
+            workdir.keep_info({"train": train, "test": test | {"crc32": 3}})
     run = read_run(str(tmp_path))
     assert run.info["dims"] == {"num_classes": 3} and run.config.to_dict() == config.to_dict()
 
@@ -70,7 +70,7 @@ def test_a_failure_leaves_its_reason_and_an_interruption_does_not(tmp_path, conf
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"seed": 0}', "\x00\x01"])
 def test_a_damaged_config_is_one_line(tmp_path, config, text):
     with Workdir(str(tmp_path), config) as workdir:
-        workdir.keep_info({}, {})
+        workdir.keep_info({"train": {}})
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(WorkdirError, match="config.json is damaged"):
         read_run(str(tmp_path))

@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +14,42 @@ from cnnrnn.command import say
 from cnnrnn.errors import DataError
 
 BLOCK = 4096  # examples read at a time
+Arrays = dict[str, np.ndarray]
 
 
-def load(name: str, split: str, data_dir: Path, manual_dir: Path | None) -> dict[str, np.ndarray]:
-    """A whole split as arrays, prepared first if it is not yet.
+def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str | None) -> dict[str, Arrays]:
+    """Whole splits as arrays, prepared first if they are not yet.
 
     Args:
       name: "module.Builder" below this package.
-      split: a split of the builder.
-      data_dir: where TFDS keeps prepared sets; the decoded arrays are kept beside the records, to be read at once the
-        next time.
+      splits: of the builder.
+      data_dir: where TFDS keeps prepared sets, None is ~/.cache/cnnrnn/datasets; the decoded arrays are kept beside the
+        records, to be read at once the next time.
       manual_dir: a folder with the original files, or None to download them.
 
     Returns:
-      {feature: [N, ...]} in the order of the prepared records.
+      For each split {feature: [N, ...]} in the order of the prepared records.
 
     Raises:
       DataError: the set can neither be found nor downloaded, or is damaged.
     """
     import tensorflow_datasets as tfds
 
+    directory = Path(data_dir).expanduser() if data_dir else Path.home() / ".cache" / "cnnrnn" / "datasets"
+    originals = Path(manual_dir).expanduser() if manual_dir else None
     module, _, attribute = name.partition(".")
     try:
         builder = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)(
-            data_dir=data_dir, file_format="array_record"
+            data_dir=directory, file_format="array_record"
         )
         if not Path(builder.data_dir).exists():
-            _prepare(tfds, builder, data_dir, manual_dir)
+            _prepare(tfds, builder, directory, originals)
     except OSError as error:
         raise DataError(
-            f"cannot prepare {name} in {data_dir}: {error} - set --config.data.data_dir to a writable folder"
+            f"cannot prepare {name} in {directory}: {error} - set --config.data.data_dir to a writable folder"
         ) from error
-    cache = Path(builder.data_dir) / f"{split}.npz"
-    return _read_cache(cache) or _decode(builder, split, cache)
+    caches = {split: Path(builder.data_dir) / f"{split}.npz" for split in splits}
+    return {split: _read_cache(cache) or _decode(builder, split, cache) for split, cache in caches.items()}
 
 
 def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
@@ -83,6 +87,10 @@ def _require_sources(builder, manual_dir: Path | None) -> None:
             if hashlib.sha256(file.read_bytes()).hexdigest() != info.checksum:
                 raise DataError(f"{file} is not the original one of {builder.name} - replace it or name another folder")
         return
+    if builder.URL.startswith("manual:"):
+        raise DataError(
+            f"{builder.name} is not downloaded - put {names} into a folder and name it: --config.data.manual_dir=FOLDER"
+        )
     import requests
 
     try:
@@ -94,7 +102,7 @@ def _require_sources(builder, manual_dir: Path | None) -> None:
         ) from error
 
 
-def _read_cache(cache: Path) -> dict[str, np.ndarray] | None:
+def _read_cache(cache: Path) -> Arrays | None:
     try:
         with np.load(cache) as arrays:
             return dict(arrays)
@@ -105,7 +113,7 @@ def _read_cache(cache: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _decode(builder, split: str, cache: Path) -> dict[str, np.ndarray]:
+def _decode(builder, split: str, cache: Path) -> Arrays:
     mend = f"delete {builder.data_dir}, it is made anew"
     try:
         source, expected = builder.as_data_source(split=split), builder.info.splits[split].num_examples

@@ -1,0 +1,200 @@
+"""Running text: a set that comes with Python, two published ones, and the user's own files."""
+
+import importlib
+import zlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cnnrnn.data.dataset import Batch
+from cnnrnn.data.vocabulary import LINE_END, Vocabulary, tokenize
+from cnnrnn.errors import DataError
+from cnnrnn.signatures import Count, Fraction, Natural, did_you_mean
+
+SPLIT_FILES = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
+Splits = dict[str, str]  # {"train": text, "validation": text, ...}
+
+
+def stream(
+    seed: int,
+    *,
+    source: str = "pydoc",
+    unit: Literal["character", "word", "token"] = "character",
+    batch_size: Count = 32,
+    window: Count = 64,
+    eval_batch_size: Count = 64,
+    warmup: Natural = 256,
+    vocab_size: Count = 10_000,
+    held_out: Fraction = 0.1,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> dict[str, "TextStream"]:
+    """A text as streams of tokens, "train", "validation" and, where there is one, "test".
+
+    Args:
+      seed: not needed: a text is read in its order.
+      source: "pydoc", the help texts that come with Python (they differ from version to version); "tiny_shakespeare";
+        "penn_treebank", which is never downloaded; or the path of a UTF-8 text file, or of a folder: its train.txt,
+        valid.txt and test.txt, or else all *.txt below it, in the order of their names, as one text.
+      unit: a token is a character; a word or a punctuation mark; or what stands between blanks, for text that is cut
+        into tokens already, like the Penn Treebank. A line end is a token in all three.
+      batch_size, window: B rows of T tokens make a training batch.
+      eval_batch_size: B of the other splits.
+      warmup: tokens that a row of the other splits has read before the first that counts, see `TextStream`.
+      vocab_size: at most so many tokens are told apart, the most frequent of the training text.
+      held_out: the share of a text without splits that is kept for validation, its end.
+      data_dir: where TFDS keeps prepared sets; None is ~/.cache/cnnrnn/datasets.
+      manual_dir: the folder with a published set's original files; None downloads them where that is allowed.
+
+    Raises:
+      DataError: there is no such text, it is no UTF-8 or too short.
+    """
+    del seed
+    texts = _read(source, unit, held_out, data_dir, manual_dir)
+    cut = {split: tokenize(text, unit) for split, text in texts.items()}
+    for split, (tokens, _) in cut.items():
+        if not any(token.strip() for token in tokens):
+            raise DataError(f"the {split} text of {source} is empty - give one with words in it")
+    rows, have = f"{batch_size} rows of data.batch_size", len(cut["train"][0])
+    if have < batch_size * window:
+        raise DataError(
+            f"the training text of {source} has {have} {unit}s, fewer than one window of {window} for each of {rows} - "
+            "lower data.window or data.batch_size, or give more text"
+        )
+    train, *others = (tokens for tokens, _ in cut.values())
+    vocabulary = Vocabulary.of(unit, train, others, vocab_size)
+    return {
+        split: TextStream(
+            vocabulary.numbers(tokens),
+            characters,
+            vocabulary,
+            batch_size if split == "train" else eval_batch_size,
+            window,
+            None if split == "train" else warmup,
+        )
+        for split, (tokens, characters) in cut.items()
+    }
+
+
+class TextStream:
+    """A split of running text, read by B rows at once, each from where it stopped in the batch before.
+
+    The text, N tokens, is cut into B rows of L = ceil(N / B) that lie behind each other; batch j holds tokens j T to
+    (j + 1) T of every row, and every token is the target of exactly one place in a pass. The first token of the text
+    stands behind a line end. For training, pass follows pass. Otherwise each row reads some of the text before its own
+    first, so that its state is that of a reader from the start, and the result the same for every B and T.
+
+    Args:
+      tokens: [N] int32.
+      characters: [N], how many characters of text each stands for.
+      vocabulary: of the tokens.
+      batch_size, window: B and T.
+      warmup: tokens that a row reads before its own, rounded up to whole windows; None is for training.
+    """
+
+    def __init__(
+        self,
+        tokens: np.ndarray,
+        characters: np.ndarray,
+        vocabulary: Vocabulary,
+        batch_size: int,
+        window: int,
+        warmup: int | None,
+    ):
+        self.batch_size, self.window, self.vocabulary = batch_size, window, vocabulary
+        self._targets, self._characters = tokens, characters
+        self._inputs = np.concatenate([[vocabulary.line_end], tokens[:-1]]).astype(np.int32)
+        self._row = -(-len(tokens) // batch_size)  # L
+        self._lead = 0
+        if warmup is not None:
+            self._row = window * -(
+                -self._row // window
+            )  # so a row that reads from the text's start meets it at a window
+            self._lead = -(-warmup // window)
+        self.is_training = warmup is None
+        self.num_batches = self._lead + -(-self._row // window)
+        self.dims = {"vocab_size": len(vocabulary.tokens)}
+        checksum = zlib.crc32(np.ascontiguousarray(tokens))
+        self.info = {"dims": self.dims, "text": vocabulary.info, "num_tokens": len(tokens), "crc32": checksum}
+
+    def batch(self, step: int) -> Batch:
+        """See `Dataset`, and `tasks.language_modelling` for what a batch holds."""
+        number = step % self.num_batches if self.is_training else step
+        if number >= self.num_batches:
+            raise IndexError(f"batch {number} of {self.num_batches}")
+        inside = (number - self._lead) * self.window + np.arange(self.window)  # [T], places in the row
+        places = np.arange(self.batch_size)[:, None] * self._row + inside  # [B, T]
+        there = (places >= 0) & (places < len(self._targets))
+        mask = there & (inside >= 0) & (inside < self._row)
+        reset = (places[:, 0] == 0) | (number == 0)
+        places = np.where(there, places, 0)
+        return {
+            "tokens": np.where(there, self._inputs[places], 0),
+            "targets": np.where(there, self._targets[places], 0),
+            "characters": np.where(there, self._characters[places], 0),
+            "reset": reset.astype(np.float32),
+            "mask": mask.astype(np.float32),
+        }
+
+    def sample(self, longest: int = 60) -> tuple[np.ndarray, list[str]]:
+        """The first line of some length: what is read, [T] int32, and what each token looks like."""
+        ends = np.flatnonzero(self._targets == self.vocabulary.line_end)
+        lines = [tokens for tokens in np.split(self._targets, ends + 1)[1:] if len(tokens) >= longest // 4]
+        line = np.concatenate([[self.vocabulary.line_end], lines[0] if lines else self._targets])[:longest]
+        return line.astype(np.int32), [self.vocabulary.label(number) for number in line]
+
+
+def _read(source: str, unit: str, held_out: float, data_dir: str | None, manual_dir: str | None) -> Splits:
+    if source == "pydoc":
+        topics = importlib.import_module("pydoc_data.topics").topics
+        return _split("\n".join(topics[name] for name in sorted(topics)), unit, held_out)
+    if source == "tiny_shakespeare":
+        return _split(_prepared("text.TinyShakespeare", ("whole",), data_dir, manual_dir)["whole"], unit, held_out)
+    if source == "penn_treebank":
+        return _prepared("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir)
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _split(_decode(path), unit, held_out)
+    if not path.is_dir():
+        known = did_you_mean(source, ["pydoc", "tiny_shakespeare", "penn_treebank"], otherwise="")
+        raise DataError(f"no text file or folder {source}{known or ' - name one, data.source'}")
+    named = {
+        split: file
+        for split, names in SPLIT_FILES.items()
+        for name in names
+        if (file := path / f"{name}.txt").is_file()
+    }
+    if "train" in named and len(named) > 1:
+        return {split: _decode(file) for split, file in named.items()}
+    files = sorted(path.rglob("*.txt"))
+    if not files:
+        raise DataError(f"no *.txt in {path} - put text files there")
+    return _split("\n".join(map(_decode, files)), unit, held_out)
+
+
+def _split(text: str, unit: str, held_out: float) -> Splits:
+    """The first part to train and the last to validate, cut between characters or else at a blank."""
+    at = int(len(text) * (1 - held_out))
+    if unit != "character":
+        at = next((place for place in range(at, len(text)) if text[place].isspace()), len(text))
+    return {"train": text[:at], "validation": text[at:]}
+
+
+def _decode(file: Path) -> str:
+    try:
+        data = file.read_bytes()
+        return data.decode("utf-8-sig").replace("\r\n", LINE_END)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{file} is no UTF-8 text: byte {error.start} is {data[error.start]:#04x} - convert it to UTF-8"
+        ) from error
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror} - check its name and rights") from error
+
+
+def _prepared(builder: str, splits: tuple[str, ...], data_dir: str | None, manual_dir: str | None) -> Splits:
+    from cnnrnn.data import builders  # imports TFDS
+
+    arrays = builders.load(builder, splits, data_dir, manual_dir)
+    return {split: features["text"].tobytes().decode("utf-8") for split, features in arrays.items()}

@@ -1,0 +1,114 @@
+"""Streams of text: every token counts once, rows go on where they stopped, and what is no text is refused."""
+
+import numpy as np
+import pytest
+
+from cnnrnn.data import text
+from cnnrnn.data.text import TextStream
+from cnnrnn.data.vocabulary import Vocabulary
+from cnnrnn.errors import DataError
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz\n"
+
+
+def make_stream(count, batch_size, window, warmup=None):
+    """Targets 0, 1, 2, ...: each tells its place in the text."""
+    vocabulary = Vocabulary("character", tuple(LETTERS))
+    return TextStream(
+        np.arange(count, dtype=np.int32), np.ones(count, np.int32), vocabulary, batch_size, window, warmup
+    )
+
+
+@pytest.mark.parametrize("warmup", [None, 0, 5, 1000])
+@pytest.mark.parametrize(("count", "batch_size", "window"), [(100, 4, 5), (101, 7, 8), (9, 4, 16), (64, 1, 64)])
+def test_every_token_counts_once_in_a_pass(count, batch_size, window, warmup):
+    stream = make_stream(count, batch_size, window, warmup)
+    batches = [stream.batch(number) for number in range(stream.num_batches)]
+    counted = np.concatenate([batch["targets"][batch["mask"] > 0] for batch in batches])
+    assert sorted(counted) == list(range(count))
+    assert all(batch["tokens"].shape == (batch_size, window) for batch in batches)
+
+
+@pytest.mark.parametrize("warmup", [None, 12])
+def test_a_row_goes_on_where_it_stopped_and_sees_what_stands_before_its_target(warmup):
+    stream = make_stream(101, 4, 5, warmup)
+    rows = [[] for _ in range(4)]
+    for number in range(stream.num_batches):
+        batch = stream.batch(number)
+        for row in range(4):
+            if batch["reset"][row]:
+                rows[row].clear()
+            rows[row] += zip(batch["tokens"][row], batch["targets"][row], batch["mask"][row], strict=True)
+    for row in rows:
+        real = [(token, target) for token, target, mask in row if mask]
+        expected = [stream.vocabulary.line_end if target == 0 else target - 1 for _, target in real]
+        assert [token for token, _ in real] == expected
+        assert [target for _, target in real] == list(range(real[0][1], real[-1][1] + 1))
+
+
+def test_a_row_of_an_evaluation_has_read_what_it_is_warmed_up_with():
+    """The first row meets the text's start with no state; the others have read at least 12 tokens before their own."""
+    stream = make_stream(100, 4, 5, warmup=12)
+    read = np.zeros(4, int)
+    for number in range(stream.num_batches):
+        batch = stream.batch(number)
+        read = np.where(batch["reset"] > 0, 0, read)
+        starting = (batch["mask"][:, 0] > 0) & (number == stream._lead)
+        assert (read[starting] >= np.minimum(12, batch["targets"][starting, 0])).all()
+        read += 5
+    assert stream.batch(stream._lead)["reset"].tolist() == [1, 0, 0, 0]
+
+
+def test_a_new_pass_begins_without_a_state():
+    stream = make_stream(100, 4, 5)
+    assert [stream.batch(step)["reset"].tolist() for step in (0, 1, stream.num_batches)] == [[1] * 4, [0] * 4, [1] * 4]
+    np.testing.assert_equal(stream.batch(0), stream.batch(stream.num_batches))
+
+
+def test_the_embedded_text():
+    splits = text.stream(0)
+    assert splits.keys() == {"train", "validation"}
+    assert 300_000 < splits["train"].info["num_tokens"] and splits["train"].dims["vocab_size"] > 60
+    assert splits["train"].info["text"] == splits["validation"].info["text"]
+    line, labels = splits["validation"].sample()
+    assert 15 <= len(line) == len(labels) <= 60 and labels[0] == "\\n"
+
+
+def test_a_file_and_a_folder_of_the_users(tmp_path):
+    (tmp_path / "b.txt").write_text("second part " * 50, encoding="utf-8-sig")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.txt").write_bytes(("ä first part \r\n" * 50).encode())
+    settings = dict(unit="word", window=4, batch_size=2)
+    one = text.stream(0, source=str(tmp_path / "b.txt"), **settings)
+    assert one["train"].info["num_tokens"] + one["validation"].info["num_tokens"] == 100
+    both = text.stream(0, source=str(tmp_path), **settings)
+    assert set(both["train"].vocabulary.tokens) >= {"second", "part", "first", "ä", "\n"}
+    for name in ("train", "valid", "test"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} and more\n" * 20)
+    named = text.stream(0, source=str(tmp_path), **settings)
+    assert named.keys() == {"train", "validation", "test"} and "second" not in named["train"].vocabulary.tokens
+    assert "<unk>" in named["train"].vocabulary.tokens
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "text of .* is empty"),
+        (b" \n \n", "text of .* is empty"),
+        (b"short", "has 4 characters, fewer than one window of 64 for each of 32 rows"),
+        (b"good \xff bad" * 99, "no UTF-8 text: byte 5 is 0xff"),
+        (None, "no text file or folder"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        text.stream(0, source=str(tmp_path / "a.txt"))
+
+
+def test_a_folder_without_text_and_a_misspelt_set(tmp_path):
+    with pytest.raises(DataError, match=r"no \*.txt in"):
+        text.stream(0, source=str(tmp_path))
+    with pytest.raises(DataError, match=r"did you mean penn_treebank\?"):
+        text.stream(0, source="pen_treebank")

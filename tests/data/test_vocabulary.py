@@ -1,0 +1,68 @@
+"""Tokens, their numbers, and the text that they give back."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cnnrnn.data.vocabulary import LINE_END, UNKNOWN, Vocabulary, tokenize
+from cnnrnn.errors import DataError
+
+
+@pytest.mark.parametrize(
+    ("unit", "tokens"),
+    [
+        ("character", list("Don't go.\n")),
+        ("word", ["Don't", "go", ".", "\n"]),
+        ("token", ["Don't", "go.", "\n"]),
+    ],
+)
+def test_what_a_token_is(unit, tokens):
+    assert tokenize("Don't go.\n", unit)[0] == tokens
+
+
+@given(st.text(max_size=60), st.sampled_from(["character", "word", "token"]))
+def test_every_character_belongs_to_one_token(text, unit):
+    tokens, characters = tokenize(text, unit)
+    assert len(tokens) == len(characters)
+    assert characters.sum() == (len(text) if tokens else 0)
+
+
+def test_the_vocabulary_has_a_fixed_order():
+    """The most frequent first; the same in every process, whatever the seed of Python's hashes."""
+    code = (
+        "from cnnrnn.data.vocabulary import Vocabulary\n"
+        "print(Vocabulary.of('word', 'b a c a d b a'.split(), [['e']], 4).tokens, "
+        "Vocabulary.of('character', 'hello', [], 9).tokens)"
+    )
+    for seed in ("0", "1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        )
+        assert run.stdout.strip() == repr(((LINE_END, UNKNOWN, "a", "b"), ("l", "e", "h", "o", LINE_END)))[
+            1:-1
+        ].replace("), (", ") (")
+
+
+def test_an_unknown_token_there_is_only_where_it_is_needed():
+    assert UNKNOWN not in Vocabulary.of("word", ["a", "b"], [["a"]], 9).tokens
+    assert UNKNOWN in Vocabulary.of("word", ["a", "b"], [["z"]], 9).tokens
+    cut = Vocabulary.of("word", list("aaabbcd"), [], 4)
+    assert cut.tokens == (LINE_END, UNKNOWN, "a", "b")
+    assert cut.numbers(["a", "d", "?"]).tolist() == [2, 1, 1] and cut.missing(["a", "d", "?", "d"]) == ["d", "?"]
+
+
+def test_a_token_that_never_occurred_is_refused_with_its_neighbour():
+    vocabulary = Vocabulary.of("word", ["clouds", "sky"], [], 9)
+    with pytest.raises(DataError, match=r"word 'cloud' did not occur in the training text - did you mean clouds\?"):
+        vocabulary.numbers(["sky", "cloud"])
+
+
+@pytest.mark.parametrize("unit", ["character", "word", "token"])
+def test_text_comes_back(unit):
+    text = "(Well, well)\nthe sky!" if unit != "token" else "well , well\nthe sky !"
+    tokens, _ = tokenize(text, unit)
+    vocabulary = Vocabulary.from_info(Vocabulary.of(unit, tokens, [], 99).info)
+    assert vocabulary.text(vocabulary.numbers(tokens)) == text

@@ -1,0 +1,151 @@
+"""A scan equals the unrolled loop for every cell, direction and length; padding changes nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_cells import B, H, T, make_inputs, make_weights
+
+from cnnrnn.layers.cells import CELLS, LSTM
+from cnnrnn.layers.recurrent import Recurrent, Stack, scan, unroll
+
+LENGTHS = {"all real": None, "some padding": [T, 3, 1], "an empty one": [0, T - 1, 2]}
+DIRECTIONS = ("forward", "backward", "both")
+
+
+def close(one, other, tolerance=1e-6):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance), one, other)
+
+
+def make_state(cell, direction):
+    ways = (2,) if direction == "both" else ()
+    rng = np.random.default_rng(3)
+    return tuple(rng.normal(0, 1, (B, *ways, H)).astype(np.float32) for _ in range(cell.state_size))
+
+
+def weights_of(cell, direction):
+    return make_weights(cell, ways=(2,) if direction == "both" else ())
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_scan_equals_unrolling(name, direction, lengths):
+    cell, x = CELLS[name], make_inputs()
+    weights, state = weights_of(cell, direction), make_state(cell, direction)
+    lengths = None if lengths is None else np.array(lengths)
+    outputs, after, gates = jax.jit(lambda w, x, s: scan(cell, w, x, s, lengths=lengths, direction=direction))(
+        weights, x, state
+    )
+    close((outputs, after), unroll(cell, weights, x, state, lengths=lengths, direction=direction))
+    assert outputs.shape == gates["h"].shape == (B, T, 2 * H if direction == "both" else H)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+def test_the_gradient_of_a_scan_is_that_of_the_unrolled_loop(name, direction, lengths):
+    """Of every weight, the inputs and the state before, through outputs and the state after."""
+    cell, x = CELLS[name], make_inputs()
+    weights, state = weights_of(cell, direction), make_state(cell, direction)
+    lengths = None if lengths is None else np.array(lengths)
+
+    def gradient(function):
+        def total(w, x, s):
+            outputs, after = function(cell, w, x, s, lengths=lengths, direction=direction)[:2]
+            return jnp.sum(jnp.sin(outputs)) + sum(jnp.sum(s**2) for s in after)
+
+        return jax.jit(jax.grad(total, (0, 1, 2)))(weights, x, state)
+
+    close(gradient(scan), gradient(unroll), 2e-5)
+
+
+@pytest.mark.parametrize("name", CELLS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_padding_changes_nothing(name, direction):
+    """Whatever stands in it, NaN included: outputs, state and gradients are those of the sequence without it."""
+    cell, weights, lengths = CELLS[name], weights_of(CELLS[name], direction), np.array([T, 4, 2])
+
+    def run(x):
+        def total(w):
+            outputs, state, _ = scan(cell, w, x, lengths=lengths, direction=direction)
+            return jnp.sum(outputs**2) + sum(jnp.sum(s**3) for s in state), (outputs, state)
+
+        return jax.grad(total, has_aux=True)(weights)
+
+    x = make_inputs()
+    other = np.where((np.arange(T) < lengths[:, None])[..., None], x, 1e3).astype(np.float32)
+    close(run(x), run(other), 0)
+    _, (outputs, state) = run(x)
+    for row, length in enumerate(lengths):
+        alone, end, _ = scan(cell, weights, x[row : row + 1, :length], direction=direction)
+        close(outputs[row, :length], alone[0], 2e-6)
+        close([s[row] for s in state], [s[0] for s in end], 2e-6)
+        assert not np.asarray(outputs[row, length:]).any()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_past_has_no_gradient_from_the_future(name):
+    cell, weights, x = CELLS[name], make_weights(CELLS[name]), make_inputs()
+    past = jax.grad(lambda x: scan(cell, weights, x)[0][:, :4].sum())(x)
+    assert not np.asarray(past[:, 4:]).any() and np.asarray(past[:, :4]).all()
+    future = jax.grad(lambda x: scan(cell, weights, x, direction="backward")[0][:, 4:].sum())(x)
+    assert not np.asarray(future[:, :4]).any() and np.asarray(future[:, 4:]).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_a_stack_is_its_layers_one_after_the_other(direction):
+    x, lengths = make_inputs(), np.array([T, 4, 2])
+    stack = Stack((5, 6), CELLS["gru"], direction)
+    (outputs, states), variables = stack.init_with_output(jax.random.key(0), x, lengths=lengths)
+    expected = x
+    for name in ("layer1", "layer2"):
+        expected, state = unroll(
+            CELLS["gru"], variables["params"][name], expected, lengths=lengths, direction=direction
+        )
+        close(states[name == "layer2"], state)
+    close(outputs, expected)
+
+
+def test_the_forget_gate_begins_open():
+    """The forget bias is added to its own block of the bias, and to nothing else."""
+    make = lambda forget_bias: Recurrent(H, LSTM(), forget_bias=forget_bias).init(jax.random.key(0), make_inputs())  # noqa: E731
+    bias, plain = (make(value)["params"]["bias"] for value in (1.0, 0.0))
+    np.testing.assert_allclose(bias - plain, [0] * H + [1] * H + [0] * 2 * H, atol=1e-6)
+    assert np.abs(plain).max() <= H**-0.5
+
+
+def test_the_gates_are_read_out_of_the_layer_itself():
+    layer, x = Recurrent(H), make_inputs()
+    variables = layer.init(jax.random.key(0), x)
+    assert variables.keys() == {"params"}
+    (outputs, (_, c)), sown = layer.apply(variables, x, mutable=["gates"])
+    gates = sown["gates"]["gates"][0]
+    assert set(gates) == set("ifgoch")
+    close(gates["o"] * np.tanh(gates["c"]), outputs)
+    close(gates["c"][:, -1], c)
+
+
+def test_what_dropout_drops():
+    """Weight drop: recurrent weights alone. Recurrent dropout: nothing at the first step, whose state is 0."""
+    x = make_inputs()
+    for field in ("weight_drop_rate", "recurrent_dropout_rate"):
+        layer = Recurrent(H, **{field: 0.5})
+        variables = layer.init(jax.random.key(0), x)
+        runs = [layer.apply(variables, x, train=True, rngs={"dropout": jax.random.key(k)})[0] for k in (1, 2)]
+        close(runs[0][:, 0], runs[1][:, 0], 0)
+        assert np.abs(runs[0][:, 1:] - runs[1][:, 1:]).max() > 1e-3
+        close(layer.apply(variables, x)[0], Recurrent(H).apply(variables, x)[0], 0)
+
+
+@pytest.mark.parametrize(("same_mask", "masks"), [(True, 1), (False, T)])
+def test_between_layers_one_mask_for_all_steps_or_one_for_each(same_mask, masks):
+    """Two layers that hand on ones: where the second one's input is dropped shows in its input gate's product."""
+    stack = Stack((H, 1), CELLS["vanilla"], layer_dropout_rate=0.5, same_mask=same_mask)
+    x = np.ones((1, T, 1), np.float32)
+    params = jax.tree.map(np.zeros_like, stack.init(jax.random.key(0), x)["params"])
+    params["layer1"]["bias"] = np.ones_like(params["layer1"]["bias"])  # so layer 1 gives tanh(1) always
+    params["layer2"]["input"] = (2.0 ** -np.arange(1, H + 1, dtype=np.float32))[:, None]  # a sum that tells the mask
+    outputs, _ = stack.apply({"params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})
+    different = len(np.unique(np.asarray(outputs)))
+    assert different == 1 if masks == 1 else different > 2

@@ -1,0 +1,116 @@
+"""Language modelling: the state goes on, the perplexity is that of the text, whatever it was cut into."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cnnrnn.data.text import TextStream
+from cnnrnn.data.vocabulary import Vocabulary
+from cnnrnn.models.recurrent_lm import RecurrentLM
+from cnnrnn.tasks.language_modelling import LanguageModelling
+from cnnrnn.training.evaluate import evaluate
+from cnnrnn.training.parallel import make_devices
+from cnnrnn.training.state import init_state
+from cnnrnn.training.step import eval_step, train_step
+
+VOCABULARY = Vocabulary("character", tuple("abcdefg\n"))
+MODEL = RecurrentLM(vocab_size=8, hidden_size=12, num_layers=2, init_scale=0.6)
+TASK = LanguageModelling(MODEL)
+
+
+def make_stream(batch_size, window, warmup=None, count=1003):
+    rng = np.random.default_rng(0)
+    tokens = (np.cumsum(rng.integers(0, 3, count)) % 8).astype(np.int32)
+    return TextStream(tokens, rng.integers(1, 4, count, np.int32), VOCABULARY, batch_size, window, warmup)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return MODEL.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+
+
+def test_evaluation_is_that_of_the_whole_text_whatever_the_batches(variables):
+    """Perplexity and bits are those of one unbroken reading, for any batch size and window, to 1e-4 of their value."""
+    whole = make_stream(1, 1003, warmup=0)
+    batch = whole.batch(0)
+    assert batch["mask"].all()
+    logits, _ = MODEL.apply(variables, batch["tokens"])
+    nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
+    perplexity, bits = np.exp(nats.mean()), nats.sum() / np.log(2) / batch["characters"].sum()
+    devices = make_devices("jit")
+    for batch_size, window in ((1, 64), (4, 10), (16, 7), (32, 100)):
+        step = devices.compile_eval(partial(eval_step, task=TASK))
+        stream = make_stream(batch_size, window, warmup=64)
+        values = evaluate(step, variables, stream, devices, TASK.init_carry)
+        np.testing.assert_allclose(values["perplexity"], perplexity, rtol=1e-4)
+        np.testing.assert_allclose(values["bits_per_character"], bits, rtol=1e-4)
+        np.testing.assert_allclose(values["loss"], np.log(perplexity), rtol=1e-4)
+
+
+def run(parallel, steps=6, dropout=0.0):
+    model = RecurrentLM(vocab_size=8, hidden_size=12, num_layers=2, init_scale=0.6, output_dropout_rate=dropout)
+    task, tx, devices = LanguageModelling(model), optax.sgd(0.5), make_devices(parallel)
+    step, stream = devices.compile_train(partial(train_step, task=task, tx=tx)), make_stream(8, 9, count=300)
+    state = devices.put_state(jax.jit(partial(init_state, task, tx, seed=0))(stream.batch(0)))
+    history = []
+    for number in range(steps):
+        state, metrics = step(state, devices.put_batch(devices.fill(stream.batch(number))))
+        history.append(jax.device_get(metrics))
+    return jax.device_get((state.params, state.carry)), history
+
+
+def test_jit_equals_pmap_with_the_state_carried_over_the_end_of_a_pass():
+    (jit, jit_history), (pmap, pmap_history) = run("jit"), run("pmap")
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), jit, pmap)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), jit_history, pmap_history)
+    assert jit_history[4]["loss"].weight < 72 == jit_history[0]["loss"].weight  # the fifth window ends the text
+
+
+def test_a_reset_forgets_and_no_reset_carries_on(variables):
+    batch = make_stream(2, 5).batch(1)
+    carry = jax.tree.map(lambda zero: zero + 0.7, MODEL.init_carry(2))
+    fresh, _ = MODEL.apply(variables, batch["tokens"])
+    carried, _ = MODEL.apply(variables, batch["tokens"], carry)
+    (logits, _), _, _ = TASK.forward(variables, carry, batch | {"reset": np.array([1.0, 0.0])})
+    np.testing.assert_allclose(logits[0], fresh[0], atol=1e-6)
+    np.testing.assert_allclose(logits[1], carried[1], atol=1e-6)
+    assert np.abs(fresh[1] - carried[1]).max() > 1e-2
+
+
+def test_penalties_join_the_training_loss_and_no_metric(variables):
+    """AR and TAR against their equations, on a batch whose last step is padding."""
+    batch = make_stream(2, 5).batch(0) | {"mask": np.array([[1, 1, 1, 1, 0]] * 2, np.float32)}
+    _, sown = MODEL.apply(variables, batch["tokens"], mutable=["outputs"])
+    outputs = np.asarray(sown["outputs"]["outputs"][0][0])[:, :4]
+    expected = 2.0 * (outputs**2).mean() + 3.0 * (np.diff(outputs, axis=1) ** 2).mean()
+    plain, penalised = (
+        LanguageModelling(MODEL, **fields) for fields in ({}, {"output_penalty": 2.0, "change_penalty": 3.0})
+    )
+    losses = []
+    for task in (plain, penalised):
+        result, _, _ = task.forward(variables, MODEL.init_carry(2), batch, train=True, key=jax.random.key(0))
+        losses.append(task.metrics(result, batch))
+    difference = losses[1]["loss"].compute() - losses[0]["loss"].compute()
+    np.testing.assert_allclose(difference, expected, rtol=1e-5)
+    assert losses[1]["perplexity"].compute() == pytest.approx(np.exp(losses[0]["loss"].compute()), rel=1e-6)
+
+
+def test_a_text_is_learnt_by_heart():
+    stream = make_stream(2, 20, count=40)
+    task, tx = LanguageModelling(RecurrentLM(vocab_size=8, hidden_size=32, num_layers=1)), optax.adam(0.02)
+    step = jax.jit(partial(train_step, task=task, tx=tx))
+    state = jax.jit(partial(init_state, task, tx, seed=0))(stream.batch(0))
+    for _ in range(150):
+        state, metrics = step(state, stream.batch(0))
+    assert metrics["loss"].compute() < 0.05
+
+
+def test_a_picture_of_the_gates(tmp_path, variables):
+    from PIL import Image
+
+    TASK.draw(variables, make_stream(2, 5), tmp_path)
+    assert Image.open(tmp_path / "gates.png").size[1] > 800
