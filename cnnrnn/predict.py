@@ -1,8 +1,12 @@
-"""Says what is on pictures: python -m cnnrnn.predict --workdir runs/digits_lenet5 picture.png ...
+"""Asks a trained run, from its newest checkpoint: what is on a picture, or what comes next in a text.
 
-For each picture the classes with their probabilities, best first, from the newest checkpoint of a trained run. Pictures
-of any size, colour or grey, are converted by the rule at the top of cnnrnn/data/pictures.py. A picture that cannot be
-read gets one line; the others are answered.
+python -m cnnrnn.predict --workdir runs/digits_lenet5 picture.png ...
+python -m cnnrnn.predict --workdir runs/pydoc_lstm --prompt "the clouds are in the"
+
+For each picture the classes with their probabilities, best first. Pictures of any size, colour or grey, are converted
+by the rule at the top of cnnrnn/data/pictures.py. A picture that cannot be read gets one line; the others are answered.
+
+For a prompt the most likely next tokens with their probabilities, and then a continuation, drawn at random.
 """
 
 import json
@@ -16,29 +20,87 @@ from cnnrnn import config as configs
 from cnnrnn.errors import ConfigError, DataError, WorkdirError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of a trained run")
-JSON = flags.DEFINE_bool("json", False, "print one JSON document with every class instead of lines")
-TOP = flags.DEFINE_integer("top", 4, "how many classes to print for each picture")
+JSON = flags.DEFINE_bool("json", False, "print one JSON document instead of lines, with every class of a picture")
+TOP = flags.DEFINE_integer("top", 4, "how many classes or next tokens to print", lower_bound=1)
+PROMPT = flags.DEFINE_string("prompt", None, "the beginning of a text; a run on text continues it")
+LENGTH = flags.DEFINE_integer("length", 200, "how many tokens the continuation has", lower_bound=0)
+TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 the likely is drawn more often, 0 always", lower_bound=0)
+TOP_K = flags.DEFINE_integer("top_k", None, "draw among so many of the likeliest tokens; by default all", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "of the draws", lower_bound=0, upper_bound=2**32 - 1)
 
 BATCH_SIZE = 32
 
 
 def main(argv: list[str]) -> None:
-    """Reads the flags and the pictures, and prints answers."""
+    """Reads the flags, and prints answers of the kind that the run can give."""
     files = command.parse(argv, usage=__doc__)
     workdir = command.workdir(WORKDIR.value)
-    if not files:
-        raise ConfigError("no picture to look at - name picture files behind the flags")
-    if TOP.value < 1:
-        raise ConfigError(f"--top is {TOP.value} - it takes a whole number of at least 1")
+    if PROMPT.value is None and not files:
+        raise ConfigError("nothing to answer - name picture files behind the flags, or give a --prompt")
+    if PROMPT.value is not None and files:
+        raise ConfigError(f"a --prompt and the file {files[0]} - ask for one of them at a time")
 
     from cnnrnn.training.workdir import read_run
 
     run = read_run(workdir)
-    if "pictures" not in run.info:
-        raise WorkdirError(f"the run in {workdir} was not trained on pictures - name one that was")
+    kind, needed = ("pictures", "pictures") if files else ("text", "a --prompt")
+    if kind not in run.info:
+        raise WorkdirError(
+            f"the run in {workdir} was not trained on {kind}, which {needed} would need - name one that was"
+        )
+    if files:
+        _name_pictures(files, run, Path(workdir))
+    else:
+        _continue_text(PROMPT.value, run, Path(workdir))
+
+
+def _load(run, workdir: Path) -> tuple:
+    """The task of a run, and its newest variables."""
+    from cnnrnn.training.checkpoint import load_variables
+
+    model = configs.build("model", run.config.model, **run.info["dims"])
+    return configs.build("task", run.config.task, model=model), load_variables(workdir / "checkpoints")
+
+
+def _continue_text(prompt: str, run, workdir: Path) -> None:
+    from cnnrnn.data.vocabulary import UNKNOWN, Vocabulary, tokenize
+
+    vocabulary = Vocabulary.from_info(run.info["text"])
+    tokens, _ = tokenize(prompt, vocabulary.unit)
+    numbers = vocabulary.numbers([vocabulary.tokens[vocabulary.line_end], *tokens])  # a text begins behind a line end
+    for token in vocabulary.missing(tokens):
+        print(f"{vocabulary.unit} {token!r} is not in the vocabulary: read as {UNKNOWN}", file=sys.stderr)
+
+    import jax
+    import numpy as np
+
+    from cnnrnn.decoding import generate
+
+    task, variables = _load(run, workdir)
+    carry, logits = jax.jit(task.read)(variables, task.init_carry(1), numbers[None])
+    probabilities = np.asarray(jax.nn.softmax(logits[0]))
+    likeliest = np.argsort(-probabilities, kind="stable")[: TOP.value]
+
+    def continued(variables, carry, logits, key):
+        step = lambda carry, token: task.read(variables, carry, token[:, None])  # noqa: E731
+        return generate(step, carry, logits, key, LENGTH.value, TEMPERATURE.value, TOP_K.value)
+
+    drawn = jax.jit(continued)(variables, carry, logits, jax.random.key(SEED.value))[0] if LENGTH.value else []
+    text = vocabulary.text([*numbers[1:], *map(int, drawn)])
+    if JSON.value:
+        rows = [{"token": vocabulary.tokens[n], "probability": float(probabilities[n])} for n in likeliest]
+        print(json.dumps({"prompt": prompt, "next": rows, "text": text}, indent=2, ensure_ascii=False))
+        return
+    print(prompt)
+    _print_rows([(float(probabilities[n]), vocabulary.label(n)) for n in likeliest])
+    if LENGTH.value:
+        print(f"\n{text}")
+
+
+def _name_pictures(files: list[str], run, workdir: Path) -> None:
     pictures, errors = _read_all(files, run.info["pictures"])
-    answers = _answer([image for _, image in pictures], run, Path(workdir)) if pictures else []
-    _print([file for file, _ in pictures], answers, run.info["class_names"])
+    answers = _answer([image for _, image in pictures], run, workdir) if pictures else []
+    _print_pictures([file for file, _ in pictures], answers, run.info["class_names"])
     for error in errors[:-1]:
         print(f"cnnrnn: error: {error}", file=sys.stderr)
     if errors:
@@ -63,11 +125,7 @@ def _answer(images: list, run, workdir: Path) -> list:
     import jax
     import numpy as np
 
-    from cnnrnn.training.checkpoint import load_variables
-
-    model = configs.build("model", run.config.model, **run.info["dims"])
-    task = configs.build("task", run.config.task, model=model)
-    variables = load_variables(workdir / "checkpoints")
+    task, variables = _load(run, workdir)
     decode = jax.jit(task.decode)
     size = min(BATCH_SIZE, len(images))
     stacked = np.stack(images + images[:1] * (-len(images) % size))  # filled up to whole batches
@@ -78,7 +136,7 @@ def _answer(images: list, run, workdir: Path) -> list:
     return [*np.concatenate(rows)[: len(images)]]
 
 
-def _print(files: list[str], answers: list, class_names: list[str]) -> None:
+def _print_pictures(files: list[str], answers: list, class_names: list[str]) -> None:
     ranked = [
         sorted(zip(map(float, probabilities), class_names, strict=True), key=lambda pair: -pair[0])
         for probabilities in answers
@@ -92,8 +150,12 @@ def _print(files: list[str], answers: list, class_names: list[str]) -> None:
         return
     for file, rows in zip(files, ranked, strict=True):
         print(file)
-        for probability, name in rows[: TOP.value]:
-            print(f"  {_percent(probability):>4} {name}")
+        _print_rows(rows[: TOP.value])
+
+
+def _print_rows(rows: list[tuple[float, str]]) -> None:
+    for probability, name in rows:
+        print(f"  {_percent(probability):>4} {name}")
 
 
 def _percent(probability: float) -> str:

@@ -174,5 +174,5 @@ def test_predict_refuses_what_is_no_picture_and_answers_the_rest(trained, pictur
 def test_predict_needs_a_trained_run(tmp_path):
     assert_refused(run_command("predict", "--workdir", tmp_path, "x.png"), 6, "no trained run")
     assert_refused(run_command("predict", "x.png"), 2, "no --workdir")
-    assert_refused(run_command("predict", "--workdir", tmp_path), 2, "no picture")
+    assert_refused(run_command("predict", "--workdir", tmp_path), 2, "nothing to answer")
     assert_refused(run_command("predict", "--workdir", tmp_path, "--top=0", "x.png"), 2, "--top")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnrnn import metrics
-from cnnrnn.metrics import Average
+from cnnrnn.metrics import Average, BitsPerCharacter, Perplexity
 
 
 def test_masked_values_count_nothing_whatever_they_are():
@@ -31,3 +31,12 @@ def test_nothing_counted_is_no_number():
 def test_fetch_brings_float64():
     (fetched,) = metrics.fetch([{"x": Average.of(jnp.array([0.1]), jnp.array([1.0]))}])
     assert fetched["x"].total.dtype == np.float64 and isinstance(fetched["x"], Average)
+
+
+def test_perplexity_and_bits_are_of_the_whole():
+    nats = jnp.log(jnp.array([[2.0, 8.0], [4.0, 1e9]]))
+    mask = jnp.array([[1.0, 1.0], [1.0, 0.0]])
+    sums = Average.of(nats, mask)
+    assert Perplexity(*sums).compute() == pytest.approx(4.0)
+    assert BitsPerCharacter(sums.total, 12.0).compute() == pytest.approx(0.5)
+    assert np.isfinite(Perplexity(1e9, 1.0).compute())

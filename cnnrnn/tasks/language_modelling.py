@@ -78,6 +78,11 @@ class LanguageModelling(Task):
         """The probabilities of the next token behind each, [B, T, V]."""
         return jax.nn.softmax(super().decode(variables, batch)[0])
 
+    def read(self, variables: dict, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
+        """The carry behind tokens [B, T], and the logits [B, V] of what comes next: the step of `decoding.generate`."""
+        logits, carry = self.model.apply(variables, tokens, carry)
+        return carry, logits[:, -1]
+
     def draw(self, variables: dict, dataset: Any, directory: Path) -> None:
         """gates.png: every gate of the top layer over a line of the text."""
         from cnnrnn import plots

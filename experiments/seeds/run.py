@@ -24,24 +24,28 @@ def main() -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
     parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="where the working directories go")
-    parser.add_argument("--figure", type=Path, help="draw the test metrics of all seeds into this PNG")
+    parser.add_argument("--figure", type=Path, help="draw what all seeds were evaluated to into this PNG")
     known, passed_on = parser.parse_known_args()
     name = Path(known.config).stem
     workdirs = [known.runs / f"{name}-{seed}" for seed in range(known.seeds)]
     minutes = [train(known.config, workdir, seed, passed_on) for seed, workdir in enumerate(workdirs)]
-    tests = [read_tests(workdir) for workdir in workdirs]
-    print(f"\n{name}: {known.seeds} seeds, {tests[0][-1]['step']} steps, {os.cpu_count()} CPU cores")
-    for metric in metrics_of(tests[0][-1]):
-        print(f"  test {metric:10} {spread([test[-1][metric] for test in tests], percent=metric == 'accuracy')}")
+    runs = [read_evaluations(workdir) for workdir in workdirs]
+    last = {split: records[-1] for split, records in runs[0].items()}
+    print(f"\n{name}: {known.seeds} seeds, {max(r['step'] for r in last.values())} steps, {os.cpu_count()} CPU cores")
+    for split, record in last.items():
+        for metric in metrics_of(record):
+            values = [run[split][-1][metric] for run in runs]
+            print(f"  {split} {metric:18} {spread(values, percent=metric == 'accuracy')}")
     print(f"  minutes         {spread(minutes)}")
     memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     print(f"  peak memory     {memory:.0f} MiB, the largest of the runs")
     if known.figure:
+        split = next(iter(last))
         series = {
-            metric: {f"seed {seed}": [(t["step"], t[metric]) for t in test] for seed, test in enumerate(tests)}
-            for metric in metrics_of(tests[0][-1])
+            metric: {f"seed {seed}": [(r["step"], r[metric]) for r in run[split]] for seed, run in enumerate(runs)}
+            for metric in metrics_of(last[split])
         }
-        plots.curves(series, known.figure, f"{name}, test split")
+        plots.curves(series, known.figure, f"{name}, {split} split")
 
 
 def train(config: str, workdir: Path, seed: int, passed_on: list[str]) -> float:
@@ -52,10 +56,13 @@ def train(config: str, workdir: Path, seed: int, passed_on: list[str]) -> float:
     return (time.perf_counter() - start) / 60
 
 
-def read_tests(workdir: Path) -> list[dict]:
-    """What a run recorded of its test split."""
-    records = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-    return [record for record in records if record["split"] == "test"]
+def read_evaluations(workdir: Path) -> dict[str, list[dict]]:
+    """What a run recorded of each split but that it was trained on."""
+    splits: dict[str, list[dict]] = {}
+    for record in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
+        if record["split"] != "train":
+            splits.setdefault(record["split"], []).append(record)
+    return splits
 
 
 def metrics_of(record: dict) -> list[str]:

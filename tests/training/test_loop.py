@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run_command
+from ml_collections import ConfigDict
 
 from cnnrnn.errors import Interrupted, NumericalError
 from cnnrnn.training import loop
@@ -66,6 +67,28 @@ def test_stopped_and_resumed_ends_with_the_same_bits(tmp_path, config, parallel,
     train_and_stop(config, tmp_path / "broken", monkeypatch, method, step)
     loop.train(config, str(tmp_path / "broken"))
     assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_with_a_carried_state_and_an_average_it_ends_with_the_same_bits(tmp_path, parallel, monkeypatch):
+    """Stopped in the second pass over a text, the state of the nets and NT-ASGD's average go on with it."""
+    (tmp_path / "text.txt").write_text("the clouds are in the sky\n" * 20)
+    config = ConfigDict(
+        dict(
+            seed=0,
+            task=dict(name="language_modelling.LanguageModelling", change_penalty=1.0),
+            model=dict(name="recurrent_lm.RecurrentLM", hidden_size=8, output_dropout_rate=0.5, weight_drop_rate=0.5),
+            data=dict(name="text.stream", source=str(tmp_path / "text.txt"), batch_size=4, window=16, warmup=16),
+            optim=dict(name="sgd", learning_rate=3.0, clip_norm=0.5, average_patience=1),
+            train=dict(num_steps=12, log_every=3, eval_every=2, checkpoint_every=6, parallel=parallel),
+        )
+    )
+    loop.train(config, str(tmp_path / "unbroken"))
+    train_and_stop(config, tmp_path / "broken", monkeypatch, "advance", 9)
+    loop.train(config, str(tmp_path / "broken"))
+    unbroken = state_and_metrics(tmp_path / "unbroken")
+    assert state_and_metrics(tmp_path / "broken") == unbroken
+    assert any(path.startswith("carry/") and any(leaf) for path, leaf in unbroken[0].items())
 
 
 def test_stopped_and_told_to_end_there_it_is_evaluated(tmp_path, config, monkeypatch):

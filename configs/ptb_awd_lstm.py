@@ -1,0 +1,49 @@
+"""AWD-LSTM on the Penn Treebank: every way of dropping, tied softmax, NT-ASGD.
+
+Source: Merity, Keskar, Socher, "Regularizing and optimizing LSTM language models", 2017, section 5 and table 1:
+  perplexity 60.0 on validation, 57.3 on test; 24 M parameters. Left out: windows of random length (all have 70 tokens
+  here), and fine-tuning after the first convergence.
+Command: python -m cnnrnn.main --config configs/ptb_awd_lstm.py --workdir runs/ptb_awd_lstm
+  --config.data.manual_dir=FOLDER, where FOLDER holds ptb.train.txt, ptb.valid.txt and ptb.test.txt
+Hardware: TBD
+Score: TBD
+"""
+
+from ml_collections import ConfigDict
+
+EPOCH = -(-46_480 // 70)  # steps in a pass: 929,589 tokens in 20 rows, 70 at a time
+
+
+def get_config() -> ConfigDict:
+    """The config; every section is the keyword arguments of what it names."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            task=dict(name="language_modelling.LanguageModelling", output_penalty=2.0, change_penalty=1.0),
+            model=dict(
+                name="recurrent_lm.RecurrentLM",
+                hidden_size=1150,
+                num_layers=3,
+                embed_size=400,
+                tied=True,
+                forget_bias=0.0,
+                same_mask=True,
+                embedding_dropout_rate=0.1,
+                input_dropout_rate=0.4,
+                layer_dropout_rate=0.25,
+                output_dropout_rate=0.4,
+                weight_drop_rate=0.5,
+            ),
+            data=dict(
+                name="text.stream",
+                source="penn_treebank",
+                unit="token",
+                batch_size=20,
+                window=70,
+                data_dir=None,
+                manual_dir=None,
+            ),
+            optim=dict(name="sgd", learning_rate=30.0, clip_norm=0.25, weight_decay=1.2e-6, average_patience=5),
+            train=dict(num_steps=500 * EPOCH, log_every=200, eval_every=EPOCH, checkpoint_every=EPOCH),
+        )
+    )

@@ -1,0 +1,30 @@
+"""The quick start of language: a character LSTM on the help texts that come with Python. Nothing is downloaded.
+
+Source: the text is pydoc_data.topics of the standard library, some 465,000 characters, a little different in every
+  version of Python: its first 90 % to train, the rest to validate. There is no published score.
+Command: python -m cnnrnn.main --config configs/pydoc_lstm.py --workdir runs/pydoc_lstm
+Hardware: TBD
+Score: TBD
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The config; every section is the keyword arguments of what it names."""
+    return ConfigDict(
+        dict(
+            seed=0,
+            task=dict(name="language_modelling.LanguageModelling"),
+            model=dict(
+                name="recurrent_lm.RecurrentLM",
+                hidden_size=256,
+                num_layers=1,
+                embed_size=64,
+                output_dropout_rate=0.2,
+            ),
+            data=dict(name="text.stream", source="pydoc", batch_size=32, window=64),
+            optim=dict(name="adam", learning_rate=5e-3, schedule="cosine", warmup_steps=50, clip_norm=1.0),
+            train=dict(num_steps=1200, log_every=50, eval_every=300, checkpoint_every=300),
+        )
+    )
