@@ -20,13 +20,21 @@ GATES = {
 }
 
 
-def curves(series: Series, file: Path, title: str) -> None:
-    """Draws one panel a metric over the steps, one line a split; losses on a logarithmic axis.
+def curves(
+    series: Series,
+    file: Path,
+    title: str,
+    unit: str = "step",
+    references: dict[str, dict[str, float]] | None = None,
+) -> None:
+    """Draws one panel a metric over the steps, one line a split; losses and perplexities on a logarithmic axis.
 
     Args:
       series: the points of each line.
       file: the PNG to write.
       title: what the run is.
+      unit: of the horizontal axis.
+      references: {metric: {name: value}}, dashed lines to compare with.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure  # no pyplot: no display, no global state
@@ -48,9 +56,11 @@ def curves(series: Series, file: Path, title: str) -> None:
                 linewidth=1.4,
                 label=f"{split}, last {values[-1]:.4g}",
             )
-        if "loss" in metric and all(value > 0 for points in splits.values() for _, value in points):
+        for (name, value), colour in zip((references or {}).get(metric, {}).items(), COLOURS[1:], strict=False):
+            panel.axhline(value, color=colour, linestyle="--", linewidth=1.0, label=f"{name} {value:.4g}")
+        if metric in ("loss", "perplexity") and all(value > 0 for points in splits.values() for _, value in points):
             panel.set_yscale("log")
-        panel.set_xlabel("step")
+        panel.set_xlabel(unit)
         panel.set_title(metric, fontsize=10)
         panel.grid(alpha=0.25)
         panel.legend(frameon=False, fontsize=9)

@@ -17,3 +17,16 @@ def test_seeds(tmp_path):
     summary = done.stdout[done.stdout.index("digits_lenet5: 2 seeds, 2 steps") :]
     assert "test accuracy" in summary and "+-" in summary and "peak memory" in summary
     assert Image.open(tmp_path / "figure.png").size[0] > 500
+
+
+def test_zaremba(tmp_path):
+    """On a text in the place of the Penn Treebank, which is not to be had everywhere."""
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.txt").write_text("the clouds are in the sky \n" * 70)
+    words = ["--config.train.num_steps=4", "--config.train.eval_every=2", "--config.train.log_every=1"]
+    words += [f"--config.data.source={tmp_path}", "--config.data.batch_size=4", "--config.model.hidden_size=8"]
+    command = [sys.executable, "experiments/zaremba/run.py", "--runs", str(tmp_path / "runs"), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "published: validation 120.7, test 114.5" in done.stdout and "\ntest " in done.stdout
+    assert Image.open(tmp_path / "runs" / "small.png").size[0] > 500
