@@ -7,16 +7,16 @@ import numpy as np
 Series = dict[str, dict[str, list[tuple[int, float]]]]  # {metric: {split: [(step, value), ...]}}
 
 COLOURS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
-GATES = {
-    "i": "input gate: how much is written",
-    "f": "forget gate: how much of the cell stays",
-    "g": "what might be written",
-    "o": "output gate: how much of the cell is shown",
-    "c": "cell",
-    "h": "output",
+GATES = {  # in the order of the panels
     "r": "reset gate: how much of the state is read",
     "z": "update gate: how much of the state stays",
-    "n": "candidate",
+    "n": "what might be written",
+    "f": "forget gate: how much of the cell stays",
+    "i": "input gate: how much is written",
+    "g": "what might be written",
+    "c": "cell",
+    "o": "output gate: how much of the cell is shown",
+    "h": "output",
 }
 
 
@@ -87,9 +87,10 @@ def gates(values: dict[str, np.ndarray], labels: list[str], file: Path, units: i
     figure = Figure(figsize=(width, 0.6 + 1.9 * len(values)), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
-    for panel, (name, steps) in zip(panels, values.items(), strict=True):
+    for panel, name in zip(panels, sorted(values, key=[*GATES].index), strict=True):
+        steps = values[name]  # [T, H]
         is_gate = " gate:" in GATES[name]  # between 0 and 1; the others lie around 0
-        limit = 1.0 if is_gate else float(np.abs(steps[:, rows]).max()) or 1.0
+        limit = 1.0 if is_gate else float(np.percentile(np.abs(steps[:, rows]), 99.5)) or 1.0
         picture = panel.imshow(
             steps[:, rows].T,
             aspect="auto",

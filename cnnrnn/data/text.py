@@ -138,10 +138,11 @@ class TextStream:
         }
 
     def sample(self, longest: int = 60) -> tuple[np.ndarray, list[str]]:
-        """The first line of some length: what is read, [T] int32, and what each token looks like."""
-        ends = np.flatnonzero(self._targets == self.vocabulary.line_end)
-        lines = [tokens for tokens in np.split(self._targets, ends + 1)[1:] if len(tokens) >= longest // 4]
-        line = np.concatenate([[self.vocabulary.line_end], lines[0] if lines else self._targets])[:longest]
+        """A line of the text's beginning: what is read, [T] int32, and what each token looks like."""
+        ends = np.flatnonzero(self._targets == self.vocabulary.line_end)[:50]
+        lines = [line for line in np.split(self._targets, ends + 1)[:-1] if len(line) < longest]
+        line = max(lines, key=len, default=self._targets[: longest - 1])
+        line = np.concatenate([[self.vocabulary.line_end], line])
         return line.astype(np.int32), [self.vocabulary.label(number) for number in line]
 
 

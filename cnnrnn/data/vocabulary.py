@@ -116,4 +116,4 @@ class Vocabulary(NamedTuple):
 
     def label(self, number: int) -> str:
         """A token as it can be shown by itself."""
-        return {LINE_END: "\\n", " ": "␣", "\t": "\\t"}.get(self.tokens[number], self.tokens[number])
+        return {LINE_END: "↵", " ": "␣", "\t": "⇥"}.get(self.tokens[number], self.tokens[number])

@@ -71,7 +71,7 @@ def test_the_embedded_text():
     assert 300_000 < splits["train"].info["num_tokens"] and splits["train"].dims["vocab_size"] > 60
     assert splits["train"].info["text"] == splits["validation"].info["text"]
     line, labels = splits["validation"].sample()
-    assert 15 <= len(line) == len(labels) <= 60 and labels[0] == "\\n"
+    assert 15 <= len(line) == len(labels) <= 60 and labels[0] == labels[-1] == "↵"
 
 
 def test_a_file_and_a_folder_of_the_users(tmp_path):
