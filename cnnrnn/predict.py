@@ -6,11 +6,13 @@ python -m cnnrnn.predict --workdir runs/pydoc_lstm --prompt "the clouds are in t
 For each picture the classes with their probabilities, best first. Pictures of any size, colour or grey, are converted
 by the rule at the top of cnnrnn/data/pictures.py. A picture that cannot be read gets one line; the others are answered.
 
-For a prompt the most likely next tokens with their probabilities, and then a continuation, drawn at random.
+For a prompt the most likely next words with their probabilities, of a model of characters too, and then a continuation,
+drawn at random.
 """
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from absl import flags
@@ -21,7 +23,7 @@ from cnnrnn.errors import ConfigError, DataError, WorkdirError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of a trained run")
 JSON = flags.DEFINE_bool("json", False, "print one JSON document instead of lines, with every class of a picture")
-TOP = flags.DEFINE_integer("top", 4, "how many classes or next tokens to print", lower_bound=1)
+TOP = flags.DEFINE_integer("top", 4, "how many classes or next words to print", lower_bound=1)
 PROMPT = flags.DEFINE_string("prompt", None, "the beginning of a text; a run on text continues it")
 LENGTH = flags.DEFINE_integer("length", 200, "how many tokens the continuation has", lower_bound=0)
 TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 the likely is drawn more often, 0 always", lower_bound=0)
@@ -72,29 +74,50 @@ def _continue_text(prompt: str, run, workdir: Path) -> None:
         print(f"{vocabulary.unit} {token!r} is not in the vocabulary: read as {UNKNOWN}", file=sys.stderr)
 
     import jax
-    import numpy as np
 
     from cnnrnn.decoding import generate
 
     task, variables = _load(run, workdir)
-    carry, logits = jax.jit(task.read)(variables, task.init_carry(1), numbers[None])
-    probabilities = np.asarray(jax.nn.softmax(logits[0]))
-    likeliest = np.argsort(-probabilities, kind="stable")[: TOP.value]
+    read = jax.jit(task.read)
+    words = _next_words(partial(read, variables), task.init_carry(1), numbers, vocabulary)
 
     def continued(variables, carry, logits, key):
         step = lambda carry, token: task.read(variables, carry, token[:, None])  # noqa: E731
         return generate(step, carry, logits, key, LENGTH.value, TEMPERATURE.value, TOP_K.value)
 
-    drawn = jax.jit(continued)(variables, carry, logits, jax.random.key(SEED.value))[0] if LENGTH.value else []
+    drawn = []
+    if LENGTH.value:
+        carry, logits = read(variables, task.init_carry(1), numbers[None])
+        drawn = jax.jit(continued)(variables, carry, logits, jax.random.key(SEED.value))[0]
     text = vocabulary.text([*numbers[1:], *map(int, drawn)])
     if JSON.value:
-        rows = [{"token": vocabulary.tokens[n], "probability": float(probabilities[n])} for n in likeliest]
+        rows = [{"word": word, "probability": probability} for probability, word in words]
         print(json.dumps({"prompt": prompt, "next": rows, "text": text}, indent=2, ensure_ascii=False))
         return
     print(prompt)
-    _print_rows([(float(probabilities[n]), vocabulary.label(n)) for n in likeliest])
+    _print_rows(words)
     if LENGTH.value:
         print(f"\n{text}")
+
+
+def _next_words(read, carry, numbers, vocabulary) -> list[tuple[float, str]]:
+    """(probability, word) of the words that are likeliest behind a text; of characters, behind it and a blank."""
+    import jax
+    import numpy as np
+
+    from cnnrnn.decoding import likeliest_words
+
+    blanks = np.array([not token.strip() for token in vocabulary.tokens])
+    if vocabulary.unit != "character" or " " not in vocabulary.tokens:
+        probabilities = np.asarray(jax.nn.softmax(read(carry, numbers[None])[1][0]))
+        likeliest = np.argsort(-probabilities, kind="stable")[: TOP.value]
+        return [(float(probabilities[n]), vocabulary.label(n)) for n in likeliest]
+    if not blanks[numbers[-1]]:
+        numbers = np.append(numbers, np.int32(vocabulary.tokens.index(" ")))
+    letters = np.array([token.isalnum() or token in "'’-_" for token in vocabulary.tokens])
+    step = lambda carry, token: read(carry, token[:, None])  # noqa: E731
+    words = likeliest_words(step, *read(carry, numbers[None]), letters, blanks, TOP.value)
+    return [(probability, vocabulary.text(word)) for probability, word in words]
 
 
 def _name_pictures(files: list[str], run, workdir: Path) -> None:

@@ -1,11 +1,13 @@
 """Drawing tokens: the distribution is the model's, and what is left out is never drawn."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnrnn.decoding import generate, sample
+from cnnrnn.decoding import generate, likeliest_words, sample
 from cnnrnn.models.recurrent_lm import RecurrentLM
 from cnnrnn.tasks.language_modelling import LanguageModelling
 
@@ -50,3 +52,24 @@ def test_a_seed_draws_the_same_and_another_does_not():
     step = lambda carry, token: (carry, jnp.zeros((1, 50)))  # noqa: E731
     draws = [generate(step, (), jnp.zeros((1, 50)), jax.random.key(seed), 20).tolist() for seed in (0, 0, 1)]
     assert draws[0] == draws[1] != draws[2]
+
+
+def test_the_likeliest_words_are_those_of_all_words():
+    """Beam search over characters a, b, blank, dot against every word of up to five letters."""
+    letters, blanks = np.array([True, True, False, False]), np.array([False, False, True, False])
+    task = LanguageModelling(RecurrentLM(vocab_size=4, hidden_size=8, num_layers=1, init_scale=1.0))
+    variables = task.model.init(jax.random.key(1), jnp.zeros((1, 1), jnp.int32))
+    carry, logits = task.read(variables, task.init_carry(1), jnp.array([[0, 2]]))
+    step = lambda carry, token: task.read(variables, carry, token[:, None])  # noqa: E731
+    words = likeliest_words(step, carry, logits, letters, blanks, count=6)
+
+    def chance(word):
+        logits, _ = task.model.apply(variables, jnp.array([[0, 2, *word]]))
+        p = np.asarray(jax.nn.softmax(logits[0, 1:]), np.float64)
+        spelt = np.prod([p[place, token] for place, token in enumerate(word)])
+        return spelt * (p[len(word), ~letters].sum() if letters[word[0]] else 1.0)
+
+    every = [(3,)] + [word for length in range(1, 6) for word in itertools.product((0, 1), repeat=length)]
+    expected = sorted(((chance(word), word) for word in every), reverse=True)[:6]
+    assert [word for _, word in words] == [word for _, word in expected]
+    np.testing.assert_allclose([p for p, _ in words], [p for p, _ in expected], rtol=1e-4)

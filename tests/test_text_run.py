@@ -51,7 +51,7 @@ def test_a_prompt_is_answered_with_percentages_and_continued(trained):
     assert lines[1].split()[0].endswith("%") and lines[1].split()[1] == "sky" and len(lines[1:4]) == 3
     assert "\n".join(lines[5:]).startswith("the clouds are in the sky.\nthe")
     answer = json.loads(run_command("predict", *ask, "--length=0", "--json").stdout)
-    assert answer["next"][0]["token"] == "sky" and answer["text"] == "the clouds are in the"
+    assert answer["next"][0]["word"] == "sky" and answer["text"] == "the clouds are in the"
     assert answer["next"][0]["probability"] > 0.5
 
 
