@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnnrnn.layers.cells import CELLS
-from cnnrnn.layers.recurrent import scan
+from cnnrnn.layers.scan import scan
 
 B, T, D, H = 3, 7, 4, 5
 

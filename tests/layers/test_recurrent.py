@@ -7,7 +7,8 @@ import pytest
 from test_cells import B, H, T, make_inputs, make_weights
 
 from cnnrnn.layers.cells import CELLS, LSTM
-from cnnrnn.layers.recurrent import Recurrent, Stack, scan, unroll
+from cnnrnn.layers.recurrent import Recurrent, Stack
+from cnnrnn.layers.scan import scan, unroll
 
 LENGTHS = {"all real": None, "some padding": [T, 3, 1], "an empty one": [0, T - 1, 2]}
 DIRECTIONS = ("forward", "backward", "both")
