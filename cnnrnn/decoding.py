@@ -22,11 +22,12 @@ def sample(key: jax.Array, logits: jax.Array, temperature: float = 1.0, top_k: i
       int32 [...].
     """
     if top_k is not None and top_k < logits.shape[-1]:
-        least = lax.top_k(logits, top_k)[0][..., -1:]
-        logits = jnp.where(logits < least, -jnp.inf, logits)
+        values, places = lax.top_k(logits, top_k)
+        logits = jnp.put_along_axis(jnp.full_like(logits, -jnp.inf), places, values, axis=-1, inplace=False)
     if temperature == 0:
         return jnp.argmax(logits, -1).astype(jnp.int32)
-    return jax.random.categorical(key, logits / temperature).astype(jnp.int32)
+    below = logits - jnp.max(logits, -1, keepdims=True)  # so that no temperature makes the likeliest infinite
+    return jax.random.categorical(key, below / temperature).astype(jnp.int32)
 
 
 def generate(

@@ -38,14 +38,14 @@ def make_optimizer(
         ends; or "staircase".
       warmup_steps: steps in which the learning rate climbs linearly from 0 to its peak.
       end_factor: the learning rate at the end as a fraction of the peak, for linear and cosine.
-      flat_steps, decay_every, decay_factor: of a staircase: after `flat_steps` the learning rate is multiplied by
-        `decay_factor`, and again every `decay_every` steps (Zaremba, Sutskever, Vinyals 2014).
+      flat_steps, decay_every, decay_factor: of a staircase: `flat_steps` after the warm-up the learning rate is
+        multiplied by `decay_factor`, and again every `decay_every` steps (Zaremba, Sutskever, Vinyals 2014).
       clip_norm: the largest global norm of a gradient; None clips nothing.
       weight_decay: of rules that have a masked decay of their own (adamw, lion) theirs; for the others an L2 term
         added to the gradient, g + decay w. Only kernels decay: biases and scales, of one dimension, do not.
-      average_patience: the parameters that are tested and kept become the average of those of all steps from the moment
-        on when an evaluation is worse than the best of all but the last so many (NT-ASGD, see `nonmonotone_average`);
-        None averages nothing.
+      average_patience: the parameters that are tested and kept become the average of those of all steps behind the
+        first evaluation (train.eval_every) that is worse than the best of all before it but the last so many (NT-ASGD,
+        see `nonmonotone_average`); None averages nothing.
       **rule_arguments: what the rule takes besides, by optax's names: momentum, nesterov, b1, ...; None leaves it out.
 
     Returns:
@@ -100,6 +100,8 @@ def make_schedule(
         raise ConfigError(f"optim.warmup_steps is {warmup_steps} in a run of {num_steps} steps - warm up for fewer")
     if end_factor and name not in ("linear", "cosine"):
         raise ConfigError(f"optim.end_factor is {end_factor} but the schedule is {name} - choose linear or cosine")
+    if flat_steps and name != "staircase":
+        raise ConfigError(f"optim.flat_steps is {flat_steps} but the schedule is {name} - choose staircase")
     if (name == "staircase") != (decay_every is not None):
         raise ConfigError(
             f"optim.decay_every is {decay_every} and the schedule {name} - a staircase, and only it, has one"
@@ -145,9 +147,9 @@ def nonmonotone_average(patience: int) -> optax.GradientTransformation:
     """
 
     def init(params):
-        none = jnp.full((), jnp.inf)
         mean = jax.tree.map(jnp.zeros_like, params)
-        return AverageState(jnp.zeros((), jnp.int32), mean, jnp.zeros((), bool), none, jnp.full(patience, jnp.inf))
+        best, recent = (jnp.full(shape, jnp.inf, jnp.float32) for shape in ((), (patience,)))
+        return AverageState(jnp.zeros((), jnp.int32), mean, jnp.zeros((), bool), best, recent)
 
     def update(updates, state, params):
         count = state.count + state.started
@@ -169,7 +171,7 @@ def observe(opt_state: optax.OptState, loss: float) -> optax.OptState:
         started = node.started | (loss > node.best)
         return node._replace(started=started, best=jnp.minimum(node.best, node.recent[0]), recent=recent)
 
-    return jax.tree.map(hear, opt_state, is_leaf=lambda node: isinstance(node, AverageState))
+    return jax.tree.map(hear, opt_state, is_leaf=_is_average)
 
 
 def averaged(opt_state: Any, params: Any) -> Any:
@@ -179,14 +181,14 @@ def averaged(opt_state: Any, params: Any) -> Any:
       opt_state: an optimiser's state, or the plain dicts that a checkpoint holds of it.
       params: the parameters of the last step.
     """
-    if isinstance(opt_state, dict) and opt_state.keys() == set(AverageState._fields):
-        opt_state = AverageState(**opt_state)
-    if isinstance(opt_state, AverageState):
-        return opt_state.mean if opt_state.count > 0 else params
-    inner = opt_state.values() if isinstance(opt_state, dict) else opt_state
-    for node in inner if isinstance(inner, (tuple, type({}.values()))) else ():
-        params = averaged(node, params)
+    for node in filter(_is_average, jax.tree.leaves(opt_state, is_leaf=_is_average)):
+        average = AverageState(**node) if isinstance(node, dict) else node
+        params = average.mean if average.count > 0 else params
     return params
+
+
+def _is_average(node: Any) -> bool:
+    return isinstance(node, AverageState) or (isinstance(node, dict) and node.keys() == set(AverageState._fields))
 
 
 def _is_kernel(params):

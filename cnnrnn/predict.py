@@ -65,10 +65,14 @@ def _load(run, workdir: Path) -> tuple:
 
 
 def _continue_text(prompt: str, run, workdir: Path) -> None:
-    from cnnrnn.data.vocabulary import UNKNOWN, Vocabulary, tokenize
+    from cnnrnn.data.vocabulary import UNKNOWN, Vocabulary, normalise, tokenize
 
+    if TEMPERATURE.value != TEMPERATURE.value:
+        raise ConfigError("--temperature is nan - it takes a number of at least 0")
+    if any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise DataError("the prompt is no UTF-8 text - type it in a UTF-8 terminal")
     vocabulary = Vocabulary.from_info(run.info["text"])
-    tokens, _ = tokenize(prompt, vocabulary.unit)
+    tokens, _ = tokenize(normalise(prompt), vocabulary.unit)
     numbers = vocabulary.numbers([vocabulary.tokens[vocabulary.line_end], *tokens])  # a text begins behind a line end
     for token in vocabulary.missing(tokens):
         print(f"{vocabulary.unit} {token!r} is not in the vocabulary: read as {UNKNOWN}", file=sys.stderr)

@@ -28,10 +28,16 @@ def frequencies(**settings):
         (dict(top_k=2), PROBABILITIES * [1, 1, 0, 0]),
         (dict(top_k=9), PROBABILITIES),
         (dict(temperature=0), [1, 0, 0, 0]),
+        (dict(temperature=1e-42), [1, 0, 0, 0]),
     ],
 )
 def test_tokens_are_drawn_with_their_probability(settings, weights):
     np.testing.assert_allclose(frequencies(**settings), weights / np.sum(weights), atol=0.012)
+
+
+def test_of_equals_no_more_are_kept_than_asked_for():
+    drawn = sample(jax.random.key(0), jnp.zeros((500, 4)), top_k=2)
+    assert len(np.unique(drawn)) == 2
 
 
 def test_generating_equals_reading_the_text_again():

@@ -101,11 +101,13 @@ def test_a_staircase_needs_its_steps_and_nothing_else_has_them():
         make_schedule("staircase", 1.0, 10)
     with pytest.raises(ConfigError, match="optim.decay_every is 3"):
         make_schedule("constant", 1.0, 10, decay_every=3)
+    with pytest.raises(ConfigError, match="optim.flat_steps is 3"):
+        make_schedule("cosine", 1.0, 10, flat_steps=3)
 
 
 def test_averaging_begins_when_the_loss_is_no_better_than_long_ago():
     """Algorithm 1 of AWD-LSTM against plain Python: parameters 1, 2, 3, ... averaged from the trigger on."""
-    patience, losses = 2, [5.0, 4.0, 3.0, 3.5, 3.6, 3.2, 3.1]
+    patience, losses = 2, [5.0, 4.0, 3.0, 3.5, 3.6, 3.2, 3.1, 3.0, 9.0]
     tx = nonmonotone_average(patience)
     params, past, began, expected = jnp.zeros(1), [], None, []
     state = tx.init(params)
@@ -121,7 +123,7 @@ def test_averaging_begins_when_the_loss_is_no_better_than_long_ago():
             began = number
         past.append(loss)
         assert bool(state.started) == (began is not None)
-    assert began == 5 and float(params[0]) == len(losses) and expected == [7.0]
+    assert began == 5 and float(params[0]) == len(losses) and expected == [7.0, 8.0, 9.0]
 
 
 def test_what_is_averaged_is_found_in_what_a_checkpoint_holds():

@@ -25,7 +25,7 @@ class Dataset(Protocol):
     info: dict
 
     def batch(self, step: int) -> Batch:
-        """Batch number `step`: arrays [B, ...], always with "mask" [B] float32, 1 where the example is real."""
+        """Batch number `step`: arrays [B, ...], with "mask" [B] or [B, T] float32, 1 where it is real."""
         ...
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from cnnrnn.data.dataset import Batch
-from cnnrnn.data.vocabulary import LINE_END, Vocabulary, tokenize
+from cnnrnn.data.vocabulary import Vocabulary, normalise, tokenize
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import Count, Fraction, Natural, did_you_mean
 
@@ -36,12 +36,14 @@ def stream(
       seed: not needed: a text is read in its order.
       source: "pydoc", the help texts that come with Python (they differ from version to version); "tiny_shakespeare";
         "penn_treebank", which is never downloaded; or the path of a UTF-8 text file, or of a folder: its train.txt,
-        valid.txt and test.txt, or else all *.txt below it, in the order of their names, as one text.
+        valid.txt and test.txt (or NAME.train.txt and so on), or else all *.txt below it, in the order of their names,
+        as one text.
       unit: a token is a character; a word or a punctuation mark; or what stands between blanks, for text that is cut
         into tokens already, like the Penn Treebank. A line end is a token in all three.
       batch_size, window: B rows of T tokens make a training batch.
       eval_batch_size: B of the other splits.
-      warmup: tokens that a row of the other splits has read before the first that counts, see `TextStream`.
+      warmup: tokens that a row of the other splits has read before the first that counts, see `TextStream`. A net that
+        remembers longer (lstm_1997 never forgets) needs more, or eval_batch_size=1, which reads without a break.
       vocab_size: at most so many tokens are told apart, the most frequent of the training text.
       held_out: the share of a text without splits that is kept for validation, its end.
       data_dir: where TFDS keeps prepared sets; None is ~/.cache/cnnrnn/datasets.
@@ -55,12 +57,11 @@ def stream(
     cut = {split: tokenize(text, unit) for split, text in texts.items()}
     for split, (tokens, _) in cut.items():
         if not any(token.strip() for token in tokens):
-            raise DataError(f"the {split} text of {source} is empty - give one with words in it")
-    rows, have = f"{batch_size} rows of data.batch_size", len(cut["train"][0])
-    if have < batch_size * window:
+            raise DataError(f"the {split} text of {source} is empty - give one with words in it (see data.held_out)")
+    if (have := len(cut["train"][0])) < batch_size * window:
         raise DataError(
-            f"the training text of {source} has {have} {unit}s, fewer than one window of {window} for each of {rows} - "
-            "lower data.window or data.batch_size, or give more text"
+            f"the training text of {source} has {have} {unit}s, fewer than one window of {window} for each of "
+            f"{batch_size} rows - lower data.window or data.batch_size, or give more text"
         )
     train, *others = (tokens for tokens, _ in cut.values())
     vocabulary = Vocabulary.of(unit, train, others, vocab_size)
@@ -83,7 +84,8 @@ class TextStream:
     The text, N tokens, is cut into B rows of L = ceil(N / B) that lie behind each other; batch j holds tokens j T to
     (j + 1) T of every row, and every token is the target of exactly one place in a pass. The first token of the text
     stands behind a line end. For training, pass follows pass. Otherwise each row reads some of the text before its own
-    first, so that its state is that of a reader from the start, and the result the same for every B and T.
+    first. So its state is that of a reader from the start, and the result the same for every B and T, as far as a net
+    forgets what stood before that.
 
     Args:
       tokens: [N] int32.
@@ -160,18 +162,29 @@ def _read(source: str, unit: str, held_out: float, data_dir: str | None, manual_
     if not path.is_dir():
         known = did_you_mean(source, ["pydoc", "tiny_shakespeare", "penn_treebank"], otherwise="")
         raise DataError(f"no text file or folder {source}{known or ' - name one, data.source'}")
-    named = {
-        split: file
-        for split, names in SPLIT_FILES.items()
-        for name in names
-        if (file := path / f"{name}.txt").is_file()
-    }
-    if "train" in named and len(named) > 1:
+    if named := _named_splits(path):
         return {split: _decode(file) for split, file in named.items()}
     files = sorted(path.rglob("*.txt"))
     if not files:
         raise DataError(f"no *.txt in {path} - put text files there")
     return _split("\n".join(map(_decode, files)), unit, held_out)
+
+
+def _named_splits(folder: Path) -> dict[str, Path]:
+    """The files of a folder that are called after splits: all that are needed, or none."""
+    named: dict[str, Path] = {}
+    for split, names in SPLIT_FILES.items():
+        files = [file for file in sorted(folder.glob("*.txt")) if file.stem.rpartition(".")[2] in names]
+        if len(files) > 1:
+            raise DataError(f"{files[0].name} and {files[1].name} in {folder} both look like {split} - leave one there")
+        if files:
+            named[split] = files[0]
+    if named and not {"train"} < named.keys():
+        raise DataError(
+            f"{next(iter(named.values()))} is called after a split - "
+            "put train.txt and valid.txt or test.txt there, or rename it"
+        )
+    return named
 
 
 def _split(text: str, unit: str, held_out: float) -> Splits:
@@ -185,7 +198,7 @@ def _split(text: str, unit: str, held_out: float) -> Splits:
 def _decode(file: Path) -> str:
     try:
         data = file.read_bytes()
-        return data.decode("utf-8-sig").replace("\r\n", LINE_END)
+        return normalise(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(
             f"{file} is no UTF-8 text: byte {error.start} is {data[error.start]:#04x} - convert it to UTF-8"

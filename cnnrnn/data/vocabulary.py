@@ -2,6 +2,7 @@
 
 import collections
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -12,12 +13,16 @@ from cnnrnn.signatures import did_you_mean
 
 UNKNOWN = "<unk>"
 LINE_END = "\n"
-PATTERNS = {
-    "character": re.compile(r".", re.DOTALL),
+PATTERNS = {  # what a token is, for each unit but "character"
     "word": re.compile(r"\n|<\w+>|\w+(?:['’-]\w+)*|[^\w\s]"),  # a word, or a punctuation mark by itself
     "token": re.compile(r"\n|[^\s]+"),  # what stands between blanks: text that has been cut already
 }
 CLOSING, OPENING = set(".,;:!?)]}’”%…"), set("([{‘“")
+
+
+def normalise(text: str) -> str:
+    """The text with line ends that are line feeds, and accented letters of one character (NFC)."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", LINE_END))
 
 
 def tokenize(text: str, unit: str) -> tuple[list[str], np.ndarray]:
@@ -25,7 +30,7 @@ def tokenize(text: str, unit: str) -> tuple[list[str], np.ndarray]:
 
     Args:
       text: any.
-      unit: a key of `PATTERNS`.
+      unit: "character", "word" or "token".
 
     Returns:
       The tokens, and how many characters of the text each stands for, int32: blanks belong to the token before them.
@@ -41,8 +46,9 @@ class Vocabulary(NamedTuple):
     """The tokens that a model knows; the number of a token is its place.
 
     Attributes:
-      unit: what a token is, a key of `PATTERNS`.
-      tokens: the most frequent first, those as frequent in the order of their characters; always with the line end.
+      unit: what a token is, "character", "word" or "token".
+      tokens: the most frequent first, those as frequent in the order of their characters; where there is an <unk>, the
+        line end and it come before them. The line end is always there.
     """
 
     unit: str
@@ -56,14 +62,17 @@ class Vocabulary(NamedTuple):
           unit: see above.
           train: the tokens of the training text.
           others: those of the other splits; if one of them or of the training text finds no place, there is an <unk>.
+            What is rarest in training is then read as <unk> too, so that a model learns where it may stand.
           size: how many tokens at most.
         """
         counts = collections.Counter(train)
         counts.setdefault(LINE_END, 0)
         tokens = sorted(counts, key=lambda token: (-counts[token], token))
         if len(tokens) > size or any(token not in counts for text in others for token in set(text)):
-            kept = [token for token in tokens if token not in (UNKNOWN, LINE_END)][: max(size - 2, 0)]
-            tokens = [LINE_END, UNKNOWN, *kept]
+            tokens = [token for token in tokens if token not in (UNKNOWN, LINE_END)]
+            if len(tokens) <= size - 2 and not counts[UNKNOWN]:
+                tokens = [token for token in tokens if counts[token] > counts[tokens[-1]]]
+            tokens = [LINE_END, UNKNOWN, *tokens[: max(size - 2, 0)]]
         return cls(unit, tuple(tokens))
 
     @classmethod

@@ -86,7 +86,8 @@ class LSTM(Additive):
       c' = f c + i g,   h' = o tanh(c')
 
     With peepholes, weights `peephole` [3 H], p_i c and p_f c join i and f, and p_o c' joins o, within the sigmoid.
-    Sources: Gers, Schmidhuber, Cummins 2000; for peepholes Gers, Schraudolph, Schmidhuber 2002, equations 1 to 8.
+    Sources: Gers, Schmidhuber, Cummins 2000; for peepholes Gers, Schraudolph, Schmidhuber 2002, who left out the
+    tanh of c' that later nets have (Greff et al. 2017).
     """
 
     peepholes: bool = False
@@ -97,8 +98,8 @@ class LSTM(Additive):
         """See `Additive`."""
         _, c = state
         i, f, g, o = jnp.split(z, 4, axis=-1)
-        p_i, p_f, p_o = jnp.split(weights["peephole"], 3, axis=-1) if self.peepholes else (0.0, 0.0, 0.0)
         if self.peepholes:
+            p_i, p_f, p_o = jnp.split(weights["peephole"], 3, axis=-1)
             i, f = i + p_i * c, f + p_f * c
         i, f, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g)
         c = f * c + i * g
@@ -170,9 +171,9 @@ def project(weights: Weights, x: jax.Array) -> jax.Array:
     return z + weights["bias"] if "bias" in weights else z
 
 
-def init_state(cell: Cell, batch_size: int, hidden_size: int) -> State:
+def init_state(cell: Cell, batch_size: int, hidden_size: int, dtype=jnp.float32) -> State:
     """Zeros, [B, H] each."""
-    return tuple(jnp.zeros((batch_size, hidden_size)) for _ in range(cell.state_size))
+    return tuple(jnp.zeros((batch_size, hidden_size), dtype) for _ in range(cell.state_size))
 
 
 def kept(h: jax.Array, keep: jax.Array | None) -> jax.Array:

@@ -21,8 +21,8 @@ class Recurrent(nn.Module):
       cell: one of cnnrnn/layers/cells.py.
       direction: see `scan`.
       use_bias: whether there is a bias; the slides' vanilla cell has none.
-      forget_bias: is added to the bias of the forget gate at the start, so that the cell begins by remembering (Gers,
-        Schmidhuber, Cummins 2000; Jozefowicz, Zaremba, Sutskever 2015 for 1).
+      forget_bias: is added to the bias of the forget gate, if it has one, at the start, so that the cell begins by
+        remembering (Gers, Schmidhuber, Cummins 2000; Jozefowicz, Zaremba, Sutskever 2015 for 1).
       init_scale: see above.
       weight_drop_rate: the share of recurrent weights set to 0 for all steps of a call in training (Merity, Keskar,
         Socher 2017).

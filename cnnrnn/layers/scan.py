@@ -31,23 +31,28 @@ def scan(
       state: before the first step, each [B, H], for "both" [B, 2, H]; None is zeros.
       lengths: [B]; from there on a sequence is padding: outputs are 0 and the state stays as it is. None is T.
       direction: "backward" begins at a sequence's last real step; "both" runs both ways in one loop.
-      keep: a mask of recurrent dropout, see `Cell.step`: [B, H], for "both" [B, 2, H].
+      keep: a mask of recurrent dropout, see `Cell.step`: [B, H], for "both" [B, 2, H]; a constant, it has no gradient.
 
     Returns:
       The outputs [B, T, H], for "both" [B, T, 2 H], forward before backward; the state after the last real step;
-      every gate by name, shaped as the outputs: they cost nothing under `jit` if they are not used.
+      every gate by name, shaped as the outputs: they cost nothing under `jit` if they are not used. Only gradients in
+      reverse mode can be had of an `Additive` cell (grad and vjp, not jvp).
     """
     x = x.swapaxes(0, 1)  # [T, B, D]
     num_steps, batch_size = x.shape[:2]
-    real = None if lengths is None else jnp.arange(num_steps)[:, None] < lengths  # [T, B]
+    real = None
+    if lengths is not None:
+        real = jnp.arange(num_steps)[:, None] < lengths  # [T, B]
+        x = jnp.where(real[..., None], x, 0)  # padding may hold anything, and 0 times NaN would be a gradient of NaN
     if direction != "both":
         if state is None:
-            state = init_state(cell, batch_size, weights["recurrent"].shape[-2])
+            state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
         run = partial(_run, cell, direction == "backward")
         outputs, state, gates = run(weights, project(weights, x), real, state, keep)
     else:
         if state is None:
-            state = tuple(jnp.stack([s, s], 1) for s in init_state(cell, batch_size, weights["recurrent"].shape[-2]))
+            state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
+            state = tuple(jnp.stack([s, s], 1) for s in state)
         forward, backward = jax.vmap(project, (0, None))(weights, x)
         z = jnp.stack([forward, jnp.flip(backward, 0)])  # [2, T, B, n H]: both ways begin at place 0
         real = None if real is None else jnp.stack([real, jnp.flip(real, 0)])  # [2, T, B]
@@ -147,6 +152,7 @@ def unroll(
     *,
     lengths: jax.Array | None = None,
     direction: Direction = "forward",
+    keep: jax.Array | None = None,
 ) -> tuple[jax.Array, State]:
     """The slides' unrolled picture: a copy of the cell a step, in plain Python. Arguments and results as in `scan`."""
     if direction == "both":
@@ -158,6 +164,7 @@ def unroll(
                 None if state is None else tuple(s[:, way] for s in state),
                 lengths=lengths,
                 direction=name,
+                keep=None if keep is None else keep[:, way],
             )
             for way, name in enumerate(("forward", "backward"))
         ]
@@ -169,7 +176,7 @@ def unroll(
     state = init_state(cell, batch_size, weights["recurrent"].shape[-2]) if state is None else state
     outputs = [None] * num_steps
     for t in range(num_steps) if direction == "forward" else reversed(range(num_steps)):
-        new, _ = cell.step(weights, state, project(weights, x[:, t]))
+        new, _ = cell.step(weights, state, project(weights, x[:, t]), keep)
         real = jnp.full((batch_size, 1), True) if lengths is None else (t < lengths)[:, None]
         outputs[t] = jnp.where(real, new[0], 0)
         state = tuple(jnp.where(real, n, s) for n, s in zip(new, state, strict=True))

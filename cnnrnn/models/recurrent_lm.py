@@ -27,9 +27,9 @@ class RecurrentLM(nn.Module):
       embed_size: numbers for each token; None is `hidden_size`.
       tied: the softmax uses the embedding as its kernel; the top layer then has `embed_size` units.
       use_bias: whether the cells and the softmax have biases.
-      forget_bias: see `Recurrent`.
-      init_scale: every parameter begins uniform within it; None: embedding and softmax within 0.1, the bias of the
-        softmax 0, cells as `Recurrent` says.
+      forget_bias: see `Recurrent`; 0 in Zaremba et al. and AWD-LSTM.
+      init_scale: every parameter begins uniform within it, and then `forget_bias` is added; None: embedding and softmax
+        within 0.1, the bias of the softmax 0, cells as `Recurrent` says.
       embedding_dropout_rate: the share of the vocabulary whose embedding is set to 0 for a whole call.
       input_dropout_rate, layer_dropout_rate, output_dropout_rate: of what goes into the first layer, from one to the
         next, and into the softmax.
@@ -59,7 +59,6 @@ class RecurrentLM(nn.Module):
         self,
         tokens: jax.Array,
         carry: tuple[State, ...] | None = None,
-        lengths: jax.Array | None = None,
         train: bool = False,
     ) -> tuple[jax.Array, tuple[State, ...]]:
         """Reads tokens and says what may come behind each.
@@ -69,7 +68,6 @@ class RecurrentLM(nn.Module):
         Args:
           tokens: [B, T] int32.
           carry: the states of the layers before, see `init_carry`; None is zeros.
-          lengths: [B] real tokens, None is T; padding does not change the carry.
           train: whether dropout falls.
 
         Returns:
@@ -93,7 +91,7 @@ class RecurrentLM(nn.Module):
             weight_drop_rate=self.weight_drop_rate,
             recurrent_dropout_rate=self.recurrent_dropout_rate,
             name="layers",
-        )(x, carry, lengths, train)
+        )(x, carry, train=train)
         dropped = dropout(self.output_dropout_rate, self.same_mask, outputs, train)
         if self.is_mutable_collection("outputs") and not self.is_initializing():
             self.sow("outputs", "outputs", (outputs, dropped))

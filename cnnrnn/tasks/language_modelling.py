@@ -23,8 +23,8 @@ class LanguageModelling(Task):
 
     Attributes:
       output_penalty: times the mean square of the top layer's outputs after dropout joins the training loss ("AR").
-      change_penalty: times the mean square of their change from step to step before dropout joins it ("TAR"). Source of
-        both: Merity, McCann, Socher 2017, equations 3 and 4.
+      change_penalty: times the mean square of their change from step to step before dropout joins it ("TAR"; the first
+        step of a window has no change and counts as 0). Source of both: Merity, McCann, Socher 2017.
     """
 
     output_penalty: NonNegative = 0.0
@@ -39,7 +39,7 @@ class LanguageModelling(Task):
         return self.model.init_carry(batch_size)
 
     def forward(self, variables, carry, batch, *, train=False, key=None):
-        """As `Task.forward`; the outputs are the logits [B, T, V] and what the penalties add to the loss of a token."""
+        """As `Task.forward`; the outputs are the logits [B, T, V] and what the penalties add to the sum of the loss."""
         carry = jax.tree.map(lambda state: jnp.where(batch["reset"][:, None] > 0, 0, state), carry)
         (logits, carry), sown = self.model.apply(
             variables,
@@ -53,12 +53,13 @@ class LanguageModelling(Task):
         return (logits, penalty), carry, {}
 
     def _penalty(self, outputs: jax.Array, dropped: jax.Array, mask: jax.Array) -> jax.Array | float:
+        """A sum over places, like the loss: devices add theirs and divide once."""
         penalty = 0.0
         if self.output_penalty:
-            penalty += self.output_penalty * _mean(jnp.square(dropped).mean(-1), mask)
+            penalty += self.output_penalty * jnp.sum(jnp.square(dropped).mean(-1) * mask)
         if self.change_penalty:
             change = jnp.square(outputs[:, 1:] - outputs[:, :-1]).mean(-1)  # [B, T - 1]
-            penalty += self.change_penalty * _mean(change, mask[:, 1:])
+            penalty += self.change_penalty * jnp.sum(change * mask[:, 1:])
         return penalty
 
     def metrics(self, outputs: tuple, batch: Batch) -> dict[str, Average]:
@@ -69,7 +70,7 @@ class LanguageModelling(Task):
         loss = Average.of(nats, mask)
         characters = jnp.sum(batch["characters"] * mask)
         return {
-            "loss": Average(loss.total + penalty * loss.weight, loss.weight),
+            "loss": Average(loss.total + penalty, loss.weight),
             "perplexity": Perplexity(*loss),
             "bits_per_character": BitsPerCharacter(loss.total, characters),
         }
@@ -89,9 +90,6 @@ class LanguageModelling(Task):
 
         tokens, labels = dataset.sample()
         _, sown = jax.jit(lambda v, x: self.model.apply(v, x, mutable=["gates"]))(variables, tokens[None])
-        gates = jax.device_get(jax.tree.leaves(sown, is_leaf=lambda node: isinstance(node, dict) and "h" in node))
-        plots.gates({name: steps[0] for name, steps in gates[-1].items()}, labels, directory / "gates.png")
-
-
-def _mean(values: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.sum(values * mask) / jnp.maximum(jnp.sum(mask), 1)
+        layers = jax.device_get(sown["gates"]["layers"])
+        (gates,) = layers[f"layer{len(layers)}"]["gates"]
+        plots.gates({name: steps[0] for name, steps in gates.items()}, labels, directory / "gates.png")

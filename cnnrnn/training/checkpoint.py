@@ -153,8 +153,9 @@ def to_state(leaves: Leaves, template: Any) -> Any:
     for path in sorted(paths, key=lambda path: (not path.startswith("params/"), path)):  # params tell the most
         saved, wanted = (_shape(arrays.get(path)) for arrays in (leaves, expected))
         if saved != wanted:
+            same = "as many devices as before" if path.startswith("carry/") else "its own config"
             raise CheckpointError(
-                f"{path} is {saved} in the checkpoint and {wanted} here - give its own config, or another --workdir"
+                f"{path} is {saved} in the checkpoint and {wanted} here - give {same}, or another --workdir"
             )
     filled = traverse_util.unflatten_dict(expected | leaves, sep="/")
     state = serialization.from_state_dict(raw, filled)

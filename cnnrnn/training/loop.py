@@ -115,7 +115,9 @@ def fit(
                     log.speed(step, meter.steps_per_second(step))
                     log.write(step, "train", meter.take(step))
                 if due(eval_every):
-                    state = state.replace(opt_state=observe(state.opt_state, test(watched)))
+                    loss = test(watched)
+                    if eval_every and step % eval_every == 0:  # at the end too only if a longer run would hear of it
+                        state = state.replace(opt_state=observe(state.opt_state, loss))
                 stopping = bool(stop)  # asked once: a signal may come at any line
                 if due(checkpoint_every) or stopping:
                     checkpoints.save(step, state, meter.record(step))

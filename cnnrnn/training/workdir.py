@@ -21,6 +21,7 @@ CHANGEABLE = (
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep",
+    "data.source",  # a text's tokens and their vocabulary are held fast by dataset.json
     "data.data_dir",
     "data.manual_dir",
     "data.eval_batch_size",

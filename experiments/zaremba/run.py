@@ -29,10 +29,10 @@ def main() -> None:
 
     epoch = load(config).train.eval_every
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    print(f"\n{known.size}\nepoch  training  validation")
+    print(f"\n{known.size}\nepoch  validation perplexity")
     trained, validated, tested = (by_epoch(records, split, epoch) for split in ("train", "validation", "test"))
     for number, perplexity in validated:
-        print(f"{number:5g}  {mean_until(trained, number):8.1f}  {perplexity:10.1f}")
+        print(f"{number:5g}  {perplexity:.1f}")
     print(f"test {tested[-1][1]:.1f} after {tested[-1][0]:g} epochs")
     print(f"published: validation {PUBLISHED[known.size][0]}, test {PUBLISHED[known.size][1]}")
     published = zip(("validation", "test"), PUBLISHED[known.size], strict=True)
@@ -48,12 +48,6 @@ def main() -> None:
 def by_epoch(records: list[dict], split: str, epoch: int) -> list[tuple[float, float]]:
     """(epochs, perplexity) of all that was recorded of a split."""
     return [(record["step"] / epoch, record["perplexity"]) for record in records if record["split"] == split]
-
-
-def mean_until(trained: list[tuple[float, float]], epoch: float) -> float:
-    """The mean of the training perplexities recorded in the epoch that ends here."""
-    values = [perplexity for at, perplexity in trained if epoch - 1 < at <= epoch]
-    return sum(values) / len(values) if values else float("nan")
 
 
 if __name__ == "__main__":

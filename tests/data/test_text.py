@@ -83,8 +83,8 @@ def test_a_file_and_a_folder_of_the_users(tmp_path):
     assert one["train"].info["num_tokens"] + one["validation"].info["num_tokens"] == 100
     both = text.stream(0, source=str(tmp_path), **settings)
     assert set(both["train"].vocabulary.tokens) >= {"second", "part", "first", "ä", "\n"}
-    for name in ("train", "valid", "test"):
-        (tmp_path / f"{name}.txt").write_text(f"{name} and more\n" * 20)
+    for name in ("my.train", "my.valid", "my.test"):
+        (tmp_path / f"{name}.txt").write_text(f"{name} and more\n" * 20 + "once")
     named = text.stream(0, source=str(tmp_path), **settings)
     assert named.keys() == {"train", "validation", "test"} and "second" not in named["train"].vocabulary.tokens
     assert "<unk>" in named["train"].vocabulary.tokens
@@ -105,6 +105,21 @@ def test_what_is_no_text_is_refused(tmp_path, content, message):
         (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
         text.stream(0, source=str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train", "valid", "dev"], "both look like validation"),
+        (["train"], "is called after a split"),
+        (["test", "book"], "is called after a split"),
+    ],
+)
+def test_files_called_after_splits_are_not_mixed(tmp_path, names, message):
+    for name in names:
+        (tmp_path / f"{name}.txt").write_text("words " * 900)
+    with pytest.raises(DataError, match=message):
+        text.stream(0, source=str(tmp_path))
 
 
 def test_a_folder_without_text_and_a_misspelt_set(tmp_path):

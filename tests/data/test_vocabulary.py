@@ -48,7 +48,8 @@ def test_the_vocabulary_has_a_fixed_order():
 
 def test_an_unknown_token_there_is_only_where_it_is_needed():
     assert UNKNOWN not in Vocabulary.of("word", ["a", "b"], [["a"]], 9).tokens
-    assert UNKNOWN in Vocabulary.of("word", ["a", "b"], [["z"]], 9).tokens
+    trained = Vocabulary.of("word", list("aaabbc"), [["z"]], 9)
+    assert trained.tokens == (LINE_END, UNKNOWN, "a", "b")  # c is rarest: it teaches what <unk> is
     cut = Vocabulary.of("word", list("aaabbcd"), [], 4)
     assert cut.tokens == (LINE_END, UNKNOWN, "a", "b")
     assert cut.numbers(["a", "d", "?"]).tolist() == [2, 1, 1] and cut.missing(["a", "d", "?", "d"]) == ["d", "?"]

@@ -7,7 +7,7 @@ import pytest
 from cnnrnn.layers.cells import CELLS
 from cnnrnn.layers.scan import scan
 
-B, T, D, H = 3, 7, 4, 5
+B, T, D, H = 3, 4, 4, 5
 
 
 def make_weights(cell, seed=0, ways=(), bias=True):

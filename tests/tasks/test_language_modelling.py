@@ -51,9 +51,23 @@ def test_evaluation_is_that_of_the_whole_text_whatever_the_batches(variables):
         np.testing.assert_allclose(values["loss"], np.log(perplexity), rtol=1e-4)
 
 
-def run(parallel, steps=6, dropout=0.0):
-    model = RecurrentLM(vocab_size=8, hidden_size=12, num_layers=2, init_scale=0.6, output_dropout_rate=dropout)
-    task, tx, devices = LanguageModelling(model), optax.sgd(0.5), make_devices(parallel)
+@pytest.mark.parametrize("cell", ["vanilla", "gru", "lstm_peepholes", "lstm_1997"])
+def test_one_row_reads_without_a_break_whatever_the_window(cell):
+    """With a batch size of 1 nothing must be forgotten for the result to be that of the whole text."""
+    model = RecurrentLM(vocab_size=8, cell=cell, hidden_size=12, num_layers=1, init_scale=0.6)
+    task, devices = LanguageModelling(model), make_devices("jit")
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
+    step = devices.compile_eval(partial(eval_step, task=task))
+    values = [
+        evaluate(step, variables, make_stream(1, window, warmup=8, count=203), devices, task.init_carry)["perplexity"]
+        for window in (7, 203)
+    ]
+    np.testing.assert_allclose(*values, rtol=1e-4)
+
+
+def run(parallel, steps=6):
+    task = LanguageModelling(MODEL, output_penalty=2.0, change_penalty=1.0)
+    tx, devices = optax.sgd(0.5), make_devices(parallel)
     step, stream = devices.compile_train(partial(train_step, task=task, tx=tx)), make_stream(8, 9, count=300)
     state = devices.put_state(jax.jit(partial(init_state, task, tx, seed=0))(stream.batch(0)))
     history = []
@@ -86,7 +100,8 @@ def test_penalties_join_the_training_loss_and_no_metric(variables):
     batch = make_stream(2, 5).batch(0) | {"mask": np.array([[1, 1, 1, 1, 0]] * 2, np.float32)}
     _, sown = MODEL.apply(variables, batch["tokens"], mutable=["outputs"])
     outputs = np.asarray(sown["outputs"]["outputs"][0][0])[:, :4]
-    expected = 2.0 * (outputs**2).mean() + 3.0 * (np.diff(outputs, axis=1) ** 2).mean()
+    changes = np.diff(outputs, axis=1, prepend=outputs[:, :1])  # the first is 0
+    expected = 2.0 * (outputs**2).mean() + 3.0 * (changes**2).mean()
     plain, penalised = (
         LanguageModelling(MODEL, **fields) for fields in ({}, {"output_penalty": 2.0, "change_penalty": 3.0})
     )
