@@ -26,6 +26,8 @@ SIZES = {
 
 def get_config(size: str = "small") -> ConfigDict:
     """The config of a size; every section is the keyword arguments of what it names."""
+    if size not in SIZES:
+        raise ValueError(f"there is no size {size}, only {', '.join(SIZES)}")
     s = SIZES[size]
     epoch = -(-46_480 // s["window"])  # 929,589 tokens in 20 rows
     return ConfigDict(

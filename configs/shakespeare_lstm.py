@@ -6,8 +6,9 @@ Source: Karpathy, "The unreasonable effectiveness of recurrent neural networks",
   2017).
 Command: python -m cnnrnn.main --config configs/shakespeare_lstm.py --workdir runs/shakespeare_lstm
   (with --config.data.manual_dir=FOLDER if input.txt is at hand)
-Hardware: TBD
-Score: TBD
+Hardware: two CPU cores, 26 minutes (tests ran beside it), 0.9 GB.
+Score: validation loss 1.457 nats a character, which is 2.103 bits or a perplexity of 4.295 (one seed, 0; its curve was
+  still falling at the end of its schedule, not rising).
 """
 
 from ml_collections import ConfigDict

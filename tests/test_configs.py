@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from cnnrnn import config as configs
 from cnnrnn.data import images, text
+from cnnrnn.data.vocabulary import Vocabulary
 from cnnrnn.training import loop
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -33,6 +34,19 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     assert len(records) > 2
 
 
+@pytest.mark.parametrize(
+    ("size", "hidden_size", "epochs"), [("small", 200, 13), ("medium", 650, 39), ("large", 1500, 55)]
+)
+def test_the_sizes_of_zaremba_and_their_passes(size, hidden_size, epochs):
+    """A pass over the 929,589 tokens of the Penn Treebank is as long as the config says."""
+    config = configs.load(f"{ROOT / 'configs' / 'ptb_zaremba.py'}:{size}")
+    vocabulary = Vocabulary("token", ("\n", "a"))
+    tokens = np.ones(929_589, np.int32)
+    stream = text.TextStream(tokens, tokens, vocabulary, config.data.batch_size, config.data.window, None)
+    assert config.model.hidden_size == hidden_size
+    assert config.train.num_steps == epochs * stream.num_batches == epochs * config.train.eval_every
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_every_field_can_be_set_from_the_command_line(file):
     config = configs.load(str(file))
@@ -45,5 +59,7 @@ def test_every_field_can_be_set_from_the_command_line(file):
 def test_its_docstring_says_where_it_comes_from_and_what_it_scores(file):
     text = file.read_text().split('"""')[1]
     assert f"--config configs/{file.name}" in text
-    for word in ("Source:", "Command:", "Score:", "seeds", "minutes"):
+    for word in ("Source:", "Command:", "Hardware:", "Score:"):
         assert word in text, word
+    if "Score: not measured" not in text:
+        assert "seed" in text and "minutes" in text

@@ -45,11 +45,12 @@ def test_there_are_such_commands():
 
 def test_every_config_is_in_the_table_with_its_own_score():
     for file in sorted((ROOT / "configs").glob("*.py")):
-        score = re.search(r"Score: .*?([0-9.]+ \+- [0-9.]+) %", file.read_text(), flags=re.DOTALL)
+        paragraph = re.search(r'Score: (.*?)"""', file.read_text(), flags=re.DOTALL)[1]
+        score = re.search(r"not measured|[0-9]+\.[0-9]+( \+- [0-9.]+)?", paragraph)
         row = next(line for line in README.splitlines() if f"configs/{file.name}" in line and line.startswith("|"))
-        assert score and score[1] in row, file.name
+        assert score and score[0] in row, file.name
 
 
 def test_every_file_it_names_is_there():
-    for name in re.findall(r"`((?:cnnrnn|configs|experiments|tests)/[\w/.]+)`", README):
+    for name in re.findall(r"[`(]((?:cnnrnn|configs|experiments|tests)/[\w/.]+)[`)]", README):
         assert (ROOT / name).exists(), name

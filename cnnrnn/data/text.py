@@ -110,9 +110,8 @@ class TextStream:
         self._row = -(-len(tokens) // batch_size)  # L
         self._lead = 0
         if warmup is not None:
-            self._row = window * -(
-                -self._row // window
-            )  # so a row that reads from the text's start meets it at a window
+            windows = -(-self._row // window)
+            self._row = windows * window  # so that a row which reads from the text's start meets it at a window's
             self._lead = -(-warmup // window)
         self.is_training = warmup is None
         self.num_batches = self._lead + -(-self._row // window)

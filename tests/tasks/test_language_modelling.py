@@ -42,7 +42,7 @@ def test_evaluation_is_that_of_the_whole_text_whatever_the_batches(variables):
     nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
     perplexity, bits = np.exp(nats.mean()), nats.sum() / np.log(2) / batch["characters"].sum()
     devices = make_devices("jit")
-    for batch_size, window in ((1, 64), (4, 10), (16, 7), (32, 100)):
+    for batch_size, window in ((4, 10), (16, 7), (32, 100)):
         step = devices.compile_eval(partial(eval_step, task=TASK))
         stream = make_stream(batch_size, window, warmup=64)
         values = evaluate(step, variables, stream, devices, TASK.init_carry)
@@ -51,7 +51,7 @@ def test_evaluation_is_that_of_the_whole_text_whatever_the_batches(variables):
         np.testing.assert_allclose(values["loss"], np.log(perplexity), rtol=1e-4)
 
 
-@pytest.mark.parametrize("cell", ["vanilla", "gru", "lstm_peepholes", "lstm_1997"])
+@pytest.mark.parametrize("cell", ["gru", "lstm_1997"])
 def test_one_row_reads_without_a_break_whatever_the_window(cell):
     """With a batch size of 1 nothing must be forgotten for the result to be that of the whole text."""
     model = RecurrentLM(vocab_size=8, cell=cell, hidden_size=12, num_layers=1, init_scale=0.6)
