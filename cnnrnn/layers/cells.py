@@ -8,6 +8,7 @@ the first is the output h. A step also returns all that it computed, by name: th
 that trains.
 """
 
+import abc
 import dataclasses
 from typing import Protocol
 
@@ -47,15 +48,15 @@ class Cell(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Additive:
+class Additive(abc.ABC):
     """A cell that sees the state only through one product that joins the input's, z + h U, and unit by unit.
 
     So the loop can have a derivative of its own, in which the gradient of U is one product over all steps.
     """
 
+    @abc.abstractmethod
     def activate(self, weights: Weights, state: State, z: jax.Array) -> tuple[State, Gates]:
         """As `Cell.step`, but z holds the product with the state already."""
-        raise NotImplementedError
 
     def step(self, weights, state, z, keep=None):
         """See `Cell`."""

@@ -89,22 +89,16 @@ class Stack(nn.Module):
 
     Attributes:
       hidden_sizes: H of each layer, from the bottom up.
-      layer_dropout_rate: of what goes from one layer to the next.
+      layer: makes a layer of a size, `functools.partial(Recurrent, cell=..., ...)`.
+      dropout_rate: of what goes from one layer to the next.
       same_mask: one dropout mask for all steps of a call (Gal, Ghahramani 2016) instead of one for each (Zaremba,
         Sutskever, Vinyals 2014).
-      The others: as in `Recurrent`, of every layer.
     """
 
     hidden_sizes: tuple[int, ...]
-    cell: Cell = LSTM()
-    direction: Direction = "forward"
-    use_bias: bool = True
-    forget_bias: float = 1.0
-    init_scale: float | None = None
-    layer_dropout_rate: float = 0.0
+    layer: Callable[..., Recurrent] = Recurrent
+    dropout_rate: float = 0.0
     same_mask: bool = False
-    weight_drop_rate: float = 0.0
-    recurrent_dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(
@@ -117,21 +111,10 @@ class Stack(nn.Module):
         """[B, T, D] and a state for each layer -> the top layer's outputs, and the states after."""
         states = [None] * len(self.hidden_sizes) if state is None else state
         after = []
-        for number, (size, before) in enumerate(zip(self.hidden_sizes, states, strict=True)):
-            if number:
-                x = dropout(self.layer_dropout_rate, self.same_mask, x, train)
-            layer = Recurrent(
-                size,
-                self.cell,
-                self.direction,
-                self.use_bias,
-                self.forget_bias,
-                self.init_scale,
-                self.weight_drop_rate,
-                self.recurrent_dropout_rate,
-                name=f"layer{number + 1}",
-            )
-            x, new = layer(x, before, lengths, train)
+        for number, (size, before) in enumerate(zip(self.hidden_sizes, states, strict=True), start=1):
+            if number > 1:
+                x = dropout(self.dropout_rate, self.same_mask, x, train)
+            x, new = self.layer(size, name=f"layer{number}")(x, before, lengths, train)
             after.append(new)
         return x, tuple(after)
 

@@ -1,5 +1,6 @@
 """Recurrent language models: what stands next, given all that stood before."""
 
+import functools
 from typing import Literal
 
 import flax.linen as nn
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers.cells import CELLS, State, init_state
-from cnnrnn.layers.recurrent import Stack, dropout, uniform_within
+from cnnrnn.layers.recurrent import Recurrent, Stack, dropout, uniform_within
 from cnnrnn.signatures import Count, Fraction, Positive
 
 
@@ -80,18 +81,17 @@ class RecurrentLM(nn.Module):
             kept = nn.Dropout(self.embedding_dropout_rate, deterministic=False)(jnp.ones(self.vocab_size))  # [V]
             x = x * kept[tokens][..., None]
         x = dropout(self.input_dropout_rate, self.same_mask, x, train)
-        outputs, carry = Stack(
-            self.hidden_sizes,
-            CELLS[self.cell],
+        layer = functools.partial(
+            Recurrent,
+            cell=CELLS[self.cell],
             use_bias=self.use_bias,
             forget_bias=self.forget_bias,
             init_scale=self.init_scale,
-            layer_dropout_rate=self.layer_dropout_rate,
-            same_mask=self.same_mask,
             weight_drop_rate=self.weight_drop_rate,
             recurrent_dropout_rate=self.recurrent_dropout_rate,
-            name="layers",
-        )(x, carry, train=train)
+        )
+        layers = Stack(self.hidden_sizes, layer, self.layer_dropout_rate, self.same_mask, name="layers")
+        outputs, carry = layers(x, carry, train=train)  # [B, T, H]
         dropped = dropout(self.output_dropout_rate, self.same_mask, outputs, train)
         if self.is_mutable_collection("outputs") and not self.is_initializing():
             self.sow("outputs", "outputs", (outputs, dropped))

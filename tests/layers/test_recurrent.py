@@ -1,5 +1,7 @@
 """A scan equals the unrolled loop for every cell, direction and length; padding changes nothing."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,7 +100,7 @@ def test_the_past_has_no_gradient_from_the_future(name):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_a_stack_is_its_layers_one_after_the_other(direction):
     x, lengths = make_inputs(), np.array([T, 3, 2])
-    stack = Stack((5, 6), CELLS["gru"], direction)
+    stack = Stack((5, 6), partial(Recurrent, cell=CELLS["gru"], direction=direction))
     (outputs, states), variables = stack.init_with_output(jax.random.key(0), x, lengths=lengths)
     expected = x
     for name in ("layer1", "layer2"):
@@ -143,7 +145,7 @@ def test_what_dropout_drops():
 @pytest.mark.parametrize(("same_mask", "masks"), [(True, 1), (False, T)])
 def test_between_layers_one_mask_for_all_steps_or_one_for_each(same_mask, masks):
     """Two layers that hand on ones: where the second one's input is dropped shows in its input gate's product."""
-    stack = Stack((H, 1), CELLS["vanilla"], layer_dropout_rate=0.5, same_mask=same_mask)
+    stack = Stack((H, 1), partial(Recurrent, cell=CELLS["vanilla"]), dropout_rate=0.5, same_mask=same_mask)
     x = np.ones((1, T, 1), np.float32)
     params = jax.tree.map(np.zeros_like, stack.init(jax.random.key(0), x)["params"])
     params["layer1"]["bias"] = np.ones_like(params["layer1"]["bias"])  # so layer 1 gives tanh(1) always
