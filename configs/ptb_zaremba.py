@@ -7,8 +7,9 @@ Source: Zaremba, Sutskever, Vinyals, "Recurrent neural network regularization", 
 Command: python -m cnnrnn.main --config configs/ptb_zaremba.py:small --workdir runs/ptb_small
   --config.data.manual_dir=FOLDER, where FOLDER holds ptb.train.txt, ptb.valid.txt and ptb.test.txt; and so for :medium
   and :large
-Hardware: TBD
-Score: TBD
+Hardware: small: two CPU cores, 81 minutes while other work ran beside it, 0.7 GB. The others want a GPU.
+Score: small: perplexity 120.7 on validation, 115.4 on test (one seed, 0; python experiments/zaremba/run.py --size small
+  --config.data.manual_dir=FOLDER). Medium and large have not been trained to their end yet.
 """
 
 from ml_collections import ConfigDict

@@ -25,7 +25,12 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     config = configs.load(str(file))
     small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
     if "window" in config.data:
-        small += [("model.hidden_size", "8"), ("model.embed_size", "8"), ("data.window", "8")]
+        small += [
+            ("optim.warmup_steps", "0"),
+            ("model.hidden_size", "8"),
+            ("model.embed_size", "8"),
+            ("data.window", "8"),
+        ]
     result = loop.train(configs.load(str(file), small), str(tmp_path))
     assert np.isfinite(list(result.values())).all()
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
