@@ -4,8 +4,8 @@ Source: the text is pydoc_data.topics of the standard library, some 465,000 char
   version of Python: its first 90 % to train, the rest to validate. There is no published score.
 Command: python -m cnnrnn.main --config configs/pydoc_lstm.py --workdir runs/pydoc_lstm
 Hardware: two CPU cores, 2.3 minutes, 0.6 GB.
-Score: validation loss 1.313 +- 0.008 nats a character, which is 1.894 bits (mean and standard deviation of 3 seeds, with
-  Python 3.11's texts; python experiments/seeds/run.py --config configs/pydoc_lstm.py).
+Score: validation loss 1.313 +- 0.008 nats a character, which is 1.894 bits (mean and standard deviation of 3 seeds,
+  with Python 3.11's texts; python experiments/seeds/run.py --config configs/pydoc_lstm.py).
 """
 
 from ml_collections import ConfigDict
