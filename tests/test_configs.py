@@ -25,6 +25,7 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     config = configs.load(str(file))
     small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
     if "window" in config.data:
+        small += [("data.warmup", "0"), ("data.eval_batch_size", "256")]
         small += [
             ("optim.warmup_steps", "0"),
             ("model.hidden_size", "8"),
