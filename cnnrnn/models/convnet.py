@@ -1,10 +1,14 @@
 """The slides' classic net: Conv ReLU Conv ReLU Pool ReLU Conv ReLU Pool, fully connected."""
 
+from functools import partial
+from typing import Literal
+
 import flax.linen as nn
 import jax
 
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import MaxPool
+from cnnrnn.layers.precision import dot_general
 from cnnrnn.signatures import Count
 
 
@@ -14,19 +18,22 @@ class ConvNet(nn.Module):
     Attributes:
       num_classes: K.
       features: the filters of the three convolutions.
+      precision: see cnnrnn/layers/precision.py.
     """
 
     num_classes: int
     features: tuple[Count, ...] = (32, 32, 64)
+    precision: Literal["float32", "bf16"] = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [B, H, W, C] -> logits [B, K]."""
         first, second, third = self.features
-        x = nn.relu(Conv(first, (3, 3), name="conv1")(x))  # [B, H, W, first]
-        x = nn.relu(Conv(second, (3, 3), name="conv2")(x))  # [B, H, W, second]
+        conv = partial(Conv, kernel_size=(3, 3), precision=self.precision)
+        x = nn.relu(conv(first, name="conv1")(x))  # [B, H, W, first]
+        x = nn.relu(conv(second, name="conv2")(x))  # [B, H, W, second]
         x = nn.relu(MaxPool(name="pool1")(x))  # [B, H/2, W/2, second]; after rectified maps this ReLU changes nothing
-        x = nn.relu(Conv(third, (3, 3), name="conv3")(x))  # [B, H/2, W/2, third]
+        x = nn.relu(conv(third, name="conv3")(x))  # [B, H/2, W/2, third]
         x = MaxPool(name="pool2")(x)  # [B, H/4, W/4, third]
         x = x.reshape(x.shape[0], -1)
-        return nn.Dense(self.num_classes, name="fully_connected")(x)
+        return nn.Dense(self.num_classes, dot_general=dot_general(self.precision), name="fully_connected")(x)

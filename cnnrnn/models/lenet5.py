@@ -1,10 +1,14 @@
 """LeNet-5 as it is drawn today: the sizes of 1998 with rectifiers, max pooling and a softmax."""
 
+from functools import partial
+from typing import Literal
+
 import flax.linen as nn
 import jax
 
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import MaxPool
+from cnnrnn.layers.precision import dot_general
 
 
 class LeNet5(nn.Module):
@@ -16,20 +20,22 @@ class LeNet5(nn.Module):
 
     Attributes:
       num_classes: K.
+      precision: see cnnrnn/layers/precision.py.
     """
 
     num_classes: int
+    precision: Literal["float32", "bf16"] = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [B, H, W, C] -> logits [B, K]; the shapes below are those of 28 x 28 images."""
-        x = nn.relu(
-            Conv(6, (5, 5), padding=2, name="C1")(x)
-        )  # [B, 28, 28, 6]: two zeros around make the paper's 32 x 32
+        conv = partial(Conv, kernel_size=(5, 5), precision=self.precision)
+        dense = partial(nn.Dense, dot_general=dot_general(self.precision))
+        x = nn.relu(conv(6, padding=2, name="C1")(x))  # [B, 28, 28, 6]: zeros around make the paper's 32 x 32
         x = MaxPool(name="S2")(x)  # [B, 14, 14, 6]
-        x = nn.relu(Conv(16, (5, 5), padding="VALID", name="C3")(x))  # [B, 10, 10, 16]
+        x = nn.relu(conv(16, padding="VALID", name="C3")(x))  # [B, 10, 10, 16]
         x = MaxPool(name="S4")(x)  # [B, 5, 5, 16]
         x = x.reshape(x.shape[0], -1)  # [B, 400]
-        x = nn.relu(nn.Dense(120, name="C5")(x))  # a 5 x 5 convolution on 5 x 5 maps is a dense layer
-        x = nn.relu(nn.Dense(84, name="F6")(x))
-        return nn.Dense(self.num_classes, name="output")(x)
+        x = nn.relu(dense(120, name="C5")(x))  # a 5 x 5 convolution on 5 x 5 maps is a dense layer
+        x = nn.relu(dense(84, name="F6")(x))
+        return dense(self.num_classes, name="output")(x)

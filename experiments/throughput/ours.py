@@ -1,0 +1,156 @@
+"""Times one workload of ours: python ours.py WORKLOAD step|forward|scan|ceiling float32|bf16 SECONDS [notune]."""
+
+import json
+import sys
+from functools import partial
+
+from workloads import WORKLOADS, Images, LanguageModel, Layer, time_calls
+
+from cnnrnn import runtime
+
+if __name__ == "__main__" and sys.argv[5:] != ["notune"]:
+    runtime.tune()  # before JAX
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from cnnrnn.layers.convolution import Conv
+from cnnrnn.layers.cells import LSTM
+from cnnrnn.layers.pooling import AvgPool
+from cnnrnn.layers.precision import dot_general
+from cnnrnn.layers.recurrent import Recurrent, Stack
+from cnnrnn.models.alexnet import AlexNet
+from cnnrnn.models.lenet5 import LeNet5
+from cnnrnn.models.recurrent_lm import RecurrentLM
+from cnnrnn.optim import make_optimizer
+from cnnrnn.tasks.classification import Classification
+from cnnrnn.tasks.language_modelling import LanguageModelling
+from cnnrnn.training.state import init_state
+from cnnrnn.training.step import train_step
+
+STEPS = 10  # of a scan
+
+
+class CNN(nn.Module):
+    """32 and 64 maps of 3 x 3 filters, each with mean pooling, 256 units: the net of Flax's first example."""
+
+    num_classes: int
+    precision: str
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        for features in (32, 64):
+            x = AvgPool()(nn.relu(Conv(features, (3, 3), precision=self.precision)(x)))
+        dense = partial(nn.Dense, dot_general=dot_general(self.precision))
+        x = nn.relu(dense(256)(x.reshape(len(x), -1)))
+        return dense(self.num_classes)(x)
+
+
+NETS = {"lenet5": LeNet5, "cnn_32_64_256": CNN, "alexnet": AlexNet}
+
+
+class Tagger(nn.Module):
+    """Bidirectional LSTM layers and a linear one, [B, T, F] -> [B, T, K]."""
+
+    workload: object
+    precision: str
+
+    @nn.compact
+    def __call__(self, frames):
+        layer = partial(Recurrent, direction="both", precision=self.precision)
+        outputs, _ = Stack((self.workload.hidden_size,) * self.workload.num_layers, layer)(frames)
+        return nn.Dense(self.workload.num_classes, dot_general=dot_general(self.precision))(outputs)
+
+
+def prepare(w, precision):
+    """(state, step: state -> state and something to wait for, forward: state -> outputs)."""
+    rng = np.random.default_rng(0)
+    if isinstance(w, Images):
+        batch = {
+            "image": rng.integers(0, 256, (w.batch_size, *w.shape)).astype(np.uint8),
+            "label": rng.integers(0, w.num_classes, w.batch_size).astype(np.int32),
+            "mask": np.ones(w.batch_size, np.float32),
+        }
+        task = Classification(NETS[w.net](num_classes=w.num_classes, precision=precision))
+        return of_task(task, make_optimizer(10**6, name="sgd", learning_rate=0.01, momentum=0.9), batch)
+    if isinstance(w, Layer):
+        x = rng.normal(size=(w.batch_size, w.num_steps, w.hidden_size)).astype(np.float32)
+        layer = Recurrent(w.hidden_size, LSTM(), precision=precision)
+        state = layer.init(jax.random.key(0), x), jnp.asarray(x)
+        total = lambda state: layer.apply(*state)[0].sum()  # noqa: E731
+        # the gradients move what they are the gradients of: a step that a scan can carry, by too little to matter
+        step = lambda state: jax.tree.map(lambda a, b: a - 1e-9 * b, state, jax.grad(total)(state))  # noqa: E731
+        return state, lambda state: (step(state), ()), lambda state: layer.apply(*state)[0]
+    if isinstance(w, LanguageModel):
+        tokens = rng.integers(0, w.vocab_size, (2, w.batch_size, w.num_steps)).astype(np.int32)
+        ones = np.ones(tokens.shape[1:], np.float32)
+        batch = {"tokens": tokens[0], "targets": tokens[1], "characters": ones, "mask": ones}
+        batch["reset"] = np.zeros(w.batch_size, np.float32)
+        rates = dict.fromkeys(("input_dropout_rate", "layer_dropout_rate", "output_dropout_rate"), w.dropout_rate)
+        model = RecurrentLM(
+            w.vocab_size, hidden_size=w.hidden_size, num_layers=w.num_layers, precision=precision, **rates
+        )
+        tx = make_optimizer(10**6, name="sgd", learning_rate=1.0, clip_norm=w.clip_norm)
+        return of_task(LanguageModelling(model), tx, batch)
+    frames = rng.normal(size=(w.batch_size, w.num_steps, w.num_features)).astype(np.float32)
+    labels = rng.integers(1, w.num_classes, (w.batch_size, w.label_length))
+    model, tx = Tagger(w, precision), optax.sgd(0.01, momentum=0.9)
+    params = model.init(jax.random.key(0), frames)
+
+    def loss(params, frames, labels):
+        logits = model.apply(params, frames)
+        return optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), labels, jnp.zeros(labels.shape)).mean()
+
+    def step(state):
+        params, opt_state, *batch = state
+        updates, opt_state = tx.update(jax.grad(loss)(params, *batch), opt_state)
+        return (optax.apply_updates(params, updates), opt_state, *batch), ()
+
+    return (params, tx.init(params), frames, labels), step, lambda state: model.apply(state[0], state[2])
+
+
+def of_task(task, tx, batch):
+    """The training step of the library itself; the batch goes in and out with the state, so that nothing is constant."""
+
+    def step(pair):
+        state, metrics = train_step(*pair, task=task, tx=tx)
+        return (state, pair[1]), metrics
+
+    forward = lambda pair: task.forward(pair[0].variables, pair[0].carry, pair[1])[0]  # noqa: E731
+    return (init_state(task, tx, batch, seed=0), batch), step, forward
+
+
+def ceiling(precision):
+    """A product of 2048 x 2048 matrices, 17.2 GFLOP."""
+    a = jnp.ones((2048, 2048), jnp.bfloat16 if precision == "bf16" else jnp.float32)
+    return jax.jit(lambda: jnp.dot(a, a, preferred_element_type=jnp.float32))
+
+
+def main(name: str, what: str, precision: str, seconds: float) -> None:
+    """Times one thing; what: "step", "forward", "scan", a tenth of ten steps in one program, or "ceiling"."""
+    if what == "ceiling":
+        print(json.dumps(time_calls(ceiling(precision), jax.block_until_ready, seconds)))
+        return
+    state, step, forward = prepare(WORKLOADS[name], precision)
+    if what == "forward":
+        run = partial(jax.jit(forward), state)
+    else:
+        once = step
+        if what == "scan":
+            step = lambda state: jax.lax.scan(lambda s, _: once(s), state, length=STEPS)  # noqa: E731
+        compiled, box = jax.jit(step, donate_argnums=0), [jax.tree.map(jnp.array, state)]
+
+        def run():
+            box[0], metrics = compiled(box[0])
+            return box[0], metrics
+
+    result = time_calls(run, jax.block_until_ready, seconds)
+    result["ms"] /= STEPS if what == "scan" else 1
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4], float(sys.argv[4]))
