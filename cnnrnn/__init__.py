@@ -13,5 +13,5 @@ Floors; imports point down, and tests/test_floors.py holds this:
   3  tasks                        what a batch means; handed its model, never imports one
   2  models  data  optim          data: NumPy only
   1  layers  metrics  decoding  plots     plots: arrays in, a picture out
-  0  config  signatures  command  errors
+  0  config  signatures  command  runtime  errors
 """

@@ -12,9 +12,11 @@ from collections.abc import Callable, Sequence
 
 from absl import flags
 
+from cnnrnn import runtime
 from cnnrnn.errors import ConfigError, Interrupted, Refusal, WorkdirError
 
 DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error instead of its one line")
+TUNE = flags.DEFINE_bool("tune", True, "keep freed memory, and compiled programs in the user's cache folder; --notune")
 HELP = flags.DEFINE_bool("help", False, "show this and stop", short_name="h")
 
 
@@ -55,7 +57,7 @@ def _as_refusal(error: BaseException) -> Refusal | None:
 
 
 def parse(argv: Sequence[str], usage: str) -> list[str]:
-    """Sets the absl flags and returns the arguments that are none; `--help` prints and ends the process.
+    """Sets the absl flags, tunes the process and returns the other arguments; `--help` prints and ends the process.
 
     Raises:
       ConfigError: a flag is unknown or its value cannot be read.
@@ -70,6 +72,8 @@ def parse(argv: Sequence[str], usage: str) -> list[str]:
     if HELP.value:
         print(f"{usage.strip()}\n\nFlags:\n{_describe_flags()}")
         sys.exit(0)
+    if TUNE.value:
+        runtime.tune()
     return arguments
 
 

@@ -1,13 +1,20 @@
-"""Four virtual devices for every test, set before JAX is imported, and what several tests train."""
+"""Four virtual devices for every test, set before JAX is imported, and what several tests train.
 
+Programs that were compiled once in a session are not compiled again, neither here nor in the programs that tests start.
+"""
+
+import atexit
 import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
-
-import subprocess
-import sys
-from pathlib import Path
+os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS = tempfile.mkdtemp(prefix="cnnrnn_tests_")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np
 import pytest
@@ -15,6 +22,7 @@ from ml_collections import ConfigDict
 
 from cnnrnn.data.dataset import ArrayDataset
 
+atexit.register(shutil.rmtree, PROGRAMS, ignore_errors=True)
 ROOT = Path(__file__).parent.parent
 
 

@@ -10,10 +10,12 @@ that trains.
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 Weights = dict[str, jax.Array]
 State = tuple[jax.Array, ...]
@@ -46,21 +48,91 @@ class Cell(Protocol):
         """
         ...
 
+    def advance(
+        self, weights: Weights, state: State, x: jax.Array, keep: jax.Array | None, dot: Callable
+    ) -> tuple[State, Gates]:
+        """`step` as the loop takes it, of the input itself and with the units first.
+
+        So a kernel is the left factor of its product and its blocks are rows, which a CPU runs up to twice as fast.
+
+        Args:
+          weights: `kernel` [n H, D + H], that of the input beside the recurrent one; and all others.
+          state: [H, B] each.
+          x: [D, B].
+          dot: makes the product of two matrices.
+        """
+        ...
+
+    def retreat(
+        self,
+        weights: Weights,
+        before: State,
+        gates: Gates,
+        after: State,
+        d_after: State,
+        keep: jax.Array | None,
+        dot: Callable,
+    ) -> tuple[State, jax.Array, jax.Array]:
+        """The derivative of `advance`: of the state before a step, its input [D, B], and its z [n H, B].
+
+        Shapes are those of `advance`, but `kernel` is [D + H, n H]; d_after is the gradient of the state after.
+        """
+        ...
+
+    def recurrent_gradient(
+        self, before: State, gates: Gates, d_z: jax.Array, keep: jax.Array | None, dot: Callable
+    ) -> jax.Array:
+        """The gradient of the recurrent kernel, [H, n H], from all steps at once.
+
+        Args:
+          before: the states before each step, [T, H, B].
+          gates: of each step; d_z: the gradient of each z, [T, n H, B].
+          dot: sums over the first and the last axis of two arrays, [T, H, B] and [T, K, B] -> [H, K].
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Additive(abc.ABC):
-    """A cell that sees the state only through one product that joins the input's, z + h U, and unit by unit.
+    """A cell that sees the state only through one product that joins the input's, z + h U, and then unit by unit.
 
-    So the loop can have a derivative of its own, in which the gradient of U is one product over all steps.
+    What is unit by unit is written for arrays of any one shape, `[..., H]` or `[H, B]`, and so is its derivative.
     """
 
     @abc.abstractmethod
-    def activate(self, weights: Weights, state: State, z: jax.Array) -> tuple[State, Gates]:
-        """As `Cell.step`, but z holds the product with the state already."""
+    def activate(self, state: State, z: State, peephole: State | None) -> tuple[State, Gates]:
+        """The state after and the gates from the blocks of z, which hold the product with the state already."""
+
+    @abc.abstractmethod
+    def derivative(self, before: State, gates: Gates, after: State, d_after: State, peephole: State | None):
+        """The gradients of the state before, as far as it comes unit by unit, and of each block of z.
+
+        Args:
+          before, after: the state; gates: as `activate` returned them; d_after: the gradient of the state after.
+        """
 
     def step(self, weights, state, z, keep=None):
         """See `Cell`."""
-        return self.activate(weights, state, z + kept(state[0], keep) @ weights["recurrent"])
+        z = jnp.split(z + kept(state[0], keep) @ weights["recurrent"], len(self.blocks), axis=-1)
+        return self.activate(state, z, _peephole(weights, axis=-1))
+
+    def advance(self, weights, state, x, keep, dot):
+        """See `Cell`."""
+        z = dot(weights["kernel"], jnp.concatenate([x, kept(state[0], keep)]))
+        z = z + weights["bias"][:, None] if "bias" in weights else z
+        return self.activate(state, jnp.split(z, len(self.blocks)), _peephole(weights, axis=0))
+
+    def retreat(self, weights, before, gates, after, d_after, keep, dot):
+        """See `Cell`."""
+        (d_h, *rest), d_z = self.derivative(before, gates, after, d_after, _peephole(weights, axis=0))
+        d_z = _stack(d_z)  # [n H, B]
+        d_xh = dot(weights["kernel"], d_z)  # [D + H, B]
+        d_x, d_kept = d_xh[: -len(d_h)], d_xh[-len(d_h) :]
+        return (d_h + kept(d_kept, keep), *rest), d_x, d_z
+
+    def recurrent_gradient(self, before, gates, d_z, keep, dot):
+        """See `Cell`."""
+        return dot(kept(before[0], keep), d_z)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +142,14 @@ class Vanilla(Additive):
     blocks: tuple[str, ...] = ("h",)
     state_size: int = 1
 
-    def activate(self, weights, state, z):
+    def activate(self, state, z, peephole):
         """See `Additive`."""
-        h = jnp.tanh(z)
+        h = jnp.tanh(z[0])
         return (h,), {"h": h}
+
+    def derivative(self, before, gates, after, d_after, peephole):
+        """See `Additive`."""
+        return (jnp.zeros_like(d_after[0]),), (d_after[0] * (1 - gates["h"] ** 2),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +171,31 @@ class LSTM(Additive):
     blocks: tuple[str, ...] = ("i", "f", "g", "o")
     state_size: int = 2
 
-    def activate(self, weights, state, z):
+    def activate(self, state, z, peephole):
         """See `Additive`."""
-        _, c = state
-        i, f, g, o = jnp.split(z, 4, axis=-1)
-        if self.peepholes:
-            p_i, p_f, p_o = jnp.split(weights["peephole"], 3, axis=-1)
-            i, f = i + p_i * c, f + p_f * c
+        (_, c), (i, f, g, o) = state, z
+        if peephole:
+            i, f = i + peephole[0] * c, f + peephole[1] * c
         i, f, g = jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g)
         c = f * c + i * g
-        o = jax.nn.sigmoid(o + p_o * c if self.peepholes else o)
+        o = jax.nn.sigmoid(o + peephole[2] * c if peephole else o)
         h = o * jnp.tanh(c)
         return (h, c), {"i": i, "f": f, "g": g, "o": o, "c": c, "h": h}
+
+    def derivative(self, before, gates, after, d_after, peephole):
+        """See `Additive`."""
+        i, f, g, o = (gates[name] for name in self.blocks)
+        d_h, d_c = d_after
+        squashed = jnp.tanh(after[1])
+        d_o = d_h * squashed * o * (1 - o)
+        d_c = d_c + d_h * o * (1 - squashed**2)
+        if peephole:
+            d_c = d_c + d_o * peephole[2]
+        d_i, d_f, d_g = d_c * g * i * (1 - i), d_c * before[1] * f * (1 - f), d_c * i * (1 - g**2)
+        d_before = d_c * f
+        if peephole:
+            d_before = d_before + d_i * peephole[0] + d_f * peephole[1]
+        return (jnp.zeros_like(d_h), d_before), (d_i, d_f, d_g, d_o)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,14 +209,22 @@ class LSTM1997(Additive):
     blocks: tuple[str, ...] = ("i", "g", "o")
     state_size: int = 2
 
-    def activate(self, weights, state, z):
+    def activate(self, state, z, peephole):
         """See `Additive`."""
-        _, c = state
-        i, g, o = jnp.split(z, 3, axis=-1)
+        (_, c), (i, g, o) = state, z
         i, g, o = jax.nn.sigmoid(i), jnp.tanh(g), jax.nn.sigmoid(o)
         c = c + i * g
         h = o * jnp.tanh(c)
         return (h, c), {"i": i, "g": g, "o": o, "c": c, "h": h}
+
+    def derivative(self, before, gates, after, d_after, peephole):
+        """See `Additive`."""
+        i, g, o = (gates[name] for name in self.blocks)
+        d_h, d_c = d_after
+        squashed = jnp.tanh(after[1])
+        d_c = d_c + d_h * o * (1 - squashed**2)
+        blocks = d_c * g * i * (1 - i), d_c * i * (1 - g**2), d_h * squashed * o * (1 - o)
+        return (jnp.zeros_like(d_h), d_c), blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,8 +250,40 @@ class GRU:
         z_gates, z_candidate = jnp.split(z, [2 * size], axis=-1)
         r, u = jnp.split(jax.nn.sigmoid(z_gates + kept(h, keep) @ kernel_gates), 2, axis=-1)
         n = jnp.tanh(z_candidate + kept(r * h, keep) @ kernel_candidate)
+        return self._mix(h, r, u, n)
+
+    def _mix(self, h, r, u, n):
         h = u * h + (1 - u) * n
         return (h,), {"r": r, "z": u, "n": n, "h": h}
+
+    def advance(self, weights, state, x, keep, dot):
+        """See `Cell`."""
+        (h,), kernel = state, weights["kernel"]
+        size = len(h)
+        b_gates, b_candidate = jnp.split(weights["bias"][:, None], [2 * size]) if "bias" in weights else (0, 0)
+        r, u = jnp.split(jax.nn.sigmoid(dot(kernel[: 2 * size], jnp.concatenate([x, kept(h, keep)])) + b_gates), 2)
+        n = jnp.tanh(dot(kernel[2 * size :], jnp.concatenate([x, kept(r * h, keep)])) + b_candidate)
+        return self._mix(h, r, u, n)
+
+    def retreat(self, weights, before, gates, after, d_after, keep, dot):
+        """See `Cell`."""
+        (h,), (d_h,), kernel = before, d_after, weights["kernel"]  # [D + H, 3 H]
+        size = len(h)
+        r, u, n = (gates[name] for name in self.blocks)
+        d_n = d_h * (1 - u) * (1 - n**2)
+        from_n = dot(kernel[:, 2 * size :], d_n)  # [D + H, B]
+        d_rh = kept(from_n[-size:], keep)
+        d_r, d_u = d_rh * h * r * (1 - r), d_h * (h - n) * u * (1 - u)
+        d_z = _stack((d_r, d_u, d_n))
+        from_gates = dot(kernel[:, : 2 * size], d_z[: 2 * size])
+        d_h = d_h * u + d_rh * r + kept(from_gates[-size:], keep)
+        return (d_h,), from_n[:-size] + from_gates[:-size], d_z
+
+    def recurrent_gradient(self, before, gates, d_z, keep, dot):
+        """See `Cell`."""
+        (h,), size = before, before[0].shape[1]
+        seen = dot(kept(h, keep), d_z[:, : 2 * size]), dot(kept(gates["r"] * h, keep), d_z[:, 2 * size :])
+        return jnp.concatenate(seen, 1)
 
 
 CELLS: dict[str, Cell] = {
@@ -175,6 +304,22 @@ def project(weights: Weights, x: jax.Array) -> jax.Array:
 def init_state(cell: Cell, batch_size: int, hidden_size: int, dtype=jnp.float32) -> State:
     """Zeros, [B, H] each."""
     return tuple(jnp.zeros((batch_size, hidden_size), dtype) for _ in range(cell.state_size))
+
+
+def _peephole(weights: Weights, axis: int) -> State | None:
+    """The peepholes of i, f and o, shaped for states whose units lie along an axis."""
+    if "peephole" not in weights:
+        return None
+    parts = jnp.split(weights["peephole"], 3, axis=-1)
+    return tuple(parts) if axis == -1 else tuple(part[:, None] for part in parts)
+
+
+def _stack(blocks: tuple[jax.Array, ...]) -> jax.Array:
+    """Blocks [H, B] under each other, written one by one: of a concatenation XLA makes a choice for every element."""
+    stacked = jnp.zeros((len(blocks) * len(blocks[0]), blocks[0].shape[1]), blocks[0].dtype)
+    for number, block in enumerate(blocks):
+        stacked = lax.dynamic_update_slice(stacked, block, (number * len(block), 0))
+    return stacked
 
 
 def kept(h: jax.Array, keep: jax.Array | None) -> jax.Array:

@@ -23,8 +23,8 @@ def convolve(
 ) -> jax.Array:
     """Slides a kernel over images: y[b, i, j, k] = sum over u, v, c of x[b, i s + u, j s + v, c] kernel[u, v, c, k].
 
-    On a GPU or a TPU, and for a single picture, this is `lax.conv_general_dilated`; on a CPU it is the same sum in forms
-    that run faster there, with a derivative in reverse mode of their own, see cnnrnn/layers/cpu_convolution.py.
+    On a GPU or a TPU, and for a single picture, this is `lax.conv_general_dilated`; on a CPU the same sum in forms that
+    are faster there, with a derivative of their own (reverse mode alone), see cnnrnn/layers/cpu_convolution.py.
 
     Args:
       x: images [B, H, W, C in].
@@ -72,7 +72,7 @@ def explicit(
 class Conv(nn.Module):
     """A convolutional layer: `features` filters that each see all input channels of their group, and a bias for each.
 
-    Parameters: kernel [F, F, C in / groups, features], bias [features]: (F F C in / groups) features + features numbers.
+    Parameters: kernel [F, F, C in / groups, features] and bias [features], (F F C in / groups + 1) features numbers.
     Source: LeCun, Bottou, Bengio, Haffner 1998, section II.A; groups: Krizhevsky, Sutskever, Hinton 2012.
     """
 

@@ -1,7 +1,7 @@
 """Pooling: a small window moves over every channel by itself and leaves its largest or its mean value.
 
-A window is taken as F x F shifted and thinned copies of the maps, so both directions are elementwise: XLA's own gradient
-of a maximum, select-and-scatter, is ten times slower on a CPU.
+A window is taken as F x F shifted and thinned copies of the maps, so both directions are elementwise: XLA's own
+gradient of a maximum, select-and-scatter, is ten times slower on a CPU.
 """
 
 from collections.abc import Iterator

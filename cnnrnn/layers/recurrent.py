@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers.cells import LSTM, Cell, State, Weights
+from cnnrnn.layers.precision import Precision
 from cnnrnn.layers.scan import Direction, scan
 
 
@@ -28,6 +29,7 @@ class Recurrent(nn.Module):
         Socher 2017).
       recurrent_dropout_rate: the share of units whose way back into the gates is cut, for all steps of a call in
         training (Gal, Ghahramani 2016).
+      precision: of the products, see cnnrnn/layers/precision.py.
     """
 
     hidden_size: int
@@ -38,6 +40,7 @@ class Recurrent(nn.Module):
     init_scale: float | None = None
     weight_drop_rate: float = 0.0
     recurrent_dropout_rate: float = 0.0
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(
@@ -57,7 +60,16 @@ class Recurrent(nn.Module):
         if train and self.recurrent_dropout_rate:
             ones = jnp.ones((x.shape[0], *ways, self.hidden_size), x.dtype)
             keep = nn.Dropout(self.recurrent_dropout_rate, deterministic=False)(ones)
-        outputs, state, gates = scan(self.cell, weights, x, state, lengths=lengths, direction=self.direction, keep=keep)
+        outputs, state, gates = scan(
+            self.cell,
+            weights,
+            x,
+            state,
+            lengths=lengths,
+            direction=self.direction,
+            keep=keep,
+            precision=self.precision,
+        )
         if self.is_mutable_collection("gates") and not self.is_initializing():
             self.sow("gates", "gates", gates)
         return outputs, state

@@ -1,13 +1,14 @@
 """A recurrent cell over time: the compiled loop with a derivative of its own, and the unrolled picture of the same."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnrnn.layers.cells import Additive, Cell, Gates, State, Weights, init_state, kept, project
+from cnnrnn.layers.cells import Cell, Gates, State, Weights, init_state, project
+from cnnrnn.layers.precision import Precision, bf16_dot, computes_in_bf16
 
 Direction = Literal["forward", "backward", "both"]
 
@@ -21,6 +22,7 @@ def scan(
     lengths: jax.Array | None = None,
     direction: Direction = "forward",
     keep: jax.Array | None = None,
+    precision: Precision = "float32",
 ) -> tuple[jax.Array, State, Gates]:
     """Runs a cell over every step of a batch of sequences, in one compiled loop.
 
@@ -32,114 +34,162 @@ def scan(
       lengths: [B]; from there on a sequence is padding: outputs are 0 and the state stays as it is. None is T.
       direction: "backward" begins at a sequence's last real step; "both" runs both ways in one loop.
       keep: a mask of recurrent dropout, see `Cell.step`: [B, H], for "both" [B, 2, H]; a constant, it has no gradient.
+      precision: of the products, see cnnrnn/layers/precision.py.
 
     Returns:
       The outputs [B, T, H], for "both" [B, T, 2 H], forward before backward; the state after the last real step;
       every gate by name, shaped as the outputs: they cost nothing under `jit` if they are not used. Only gradients in
-      reverse mode can be had of an `Additive` cell (grad and vjp, not jvp).
+      reverse mode can be had (grad and vjp, not jvp).
     """
-    x = x.swapaxes(0, 1)  # [T, B, D]
-    num_steps, batch_size = x.shape[:2]
-    real = None
+    way = _Way(cell, direction == "backward", computes_in_bf16(precision))
+    batch_size, num_steps = x.shape[:2]
     if lengths is not None:
-        real = jnp.arange(num_steps)[:, None] < lengths  # [T, B]
+        real = jnp.arange(num_steps) < lengths[:, None]  # [B, T]
         x = jnp.where(real[..., None], x, 0)  # padding may hold anything, and 0 times NaN would be a gradient of NaN
-    if direction != "both":
-        if state is None:
-            state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
-        run = partial(_run, cell, direction == "backward")
-        outputs, state, gates = run(weights, project(weights, x), real, state, keep)
+        real = real.T[:, None]  # [T, 1, B]
     else:
-        if state is None:
-            state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
-            state = tuple(jnp.stack([s, s], 1) for s in state)
-        forward, backward = jax.vmap(project, (0, None))(weights, x)
-        z = jnp.stack([forward, jnp.flip(backward, 0)])  # [2, T, B, n H]: both ways begin at place 0
-        real = None if real is None else jnp.stack([real, jnp.flip(real, 0)])  # [2, T, B]
-        state, keep = jax.tree.map(lambda pair: pair.swapaxes(0, 1), (state, keep))  # [2, B, H]
-        outputs, state, gates = jax.vmap(partial(_run, cell, False))(weights, z, real, state, keep)
-        state = tuple(s.swapaxes(0, 1) for s in state)
+        real = None
+    if state is None:
+        state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
+        state = tuple(jnp.stack([s, s], 1) for s in state) if direction == "both" else state
+    x = x.transpose(1, 2, 0)  # [T, D, B]: units first, see `Cell.advance`
+    state, keep = jax.tree.map(lambda s: jnp.moveaxis(s, 0, -1), (state, keep))  # [H, B] or [2, H, B]
+    if direction != "both":
+        outputs, state, gates = _run(way, weights, x, real, state, keep)
+    else:
+        x = jnp.stack([x, jnp.flip(x, 0)])  # [2, T, D, B]: both ways begin at place 0
+        real = None if real is None else jnp.stack([real, jnp.flip(real, 0)])
+        outputs, state, gates = jax.vmap(partial(_run, way))(weights, x, real, state, keep)
         outputs, gates = jax.tree.map(_in_order, (outputs, gates))
-    outputs, gates = jax.tree.map(lambda steps: steps.swapaxes(0, 1), (outputs, gates))
+    state = jax.tree.map(lambda s: jnp.moveaxis(s, -1, 0), state)  # [B, H] or [B, 2, H]
+    outputs, gates = jax.tree.map(lambda steps: steps.transpose(2, 0, 1), (outputs, gates))  # [B, T, H]
     return outputs, state, gates
 
 
-def _run(cell, reverse, weights, z, real, state, keep):
-    """One way over the steps of z [T, B, n H]: outputs, the state at the end, the gates of all steps."""
-    inner = {name: weight for name, weight in weights.items() if name not in ("input", "bias")}
-    loop = _loop_with_derivative if isinstance(cell, Additive) else _loop
-    states = loop(cell, reverse, inner, z, real, state, keep)
-    _, gates = cell.step(weights, _before(state, states, reverse), z, keep)  # of all steps at once
-    outputs = states[0] if real is None else jnp.where(real[..., None], states[0], 0)
-    return outputs, tuple(s[0 if reverse else -1] for s in states), gates
+class _Way(NamedTuple):
+    """How a loop runs: its cell, whether it begins at the end, whether its products are of bf16 operands."""
+
+    cell: Cell
+    reverse: bool
+    bf16: bool
+
+    def dot(self, a, b):
+        """[M, K] and [K, N] -> [M, N]."""
+        return _product(self.bf16, a, b)
+
+    def sum_dot(self, a, b):
+        """[T, H, B] and [T, K, B] -> [H, K]."""
+        a, b = (jnp.moveaxis(s, 1, 2).reshape(-1, s.shape[1]) for s in (a, b))  # [T B, H], [T B, K]
+        return _product(self.bf16, a.T, b)
+
+    def place_before(self, t):
+        """Of the step that comes before step t in this way."""
+        return t + 1 if self.reverse else t - 1
 
 
-def _loop(cell, reverse, weights, z, real, state, keep):
-    """The state after each step, [T, B, H] each."""
+def _product(bf16, a, b):
+    """A product of matrices; of both directions at once two: XLA:CPU runs a batch of products at half speed."""
 
-    def advance(state, inputs):
-        z, real = inputs
-        new = _held(real, cell.step(weights, state, z, keep)[0], state)
-        return new, new
+    @jax.custom_batching.custom_vmap
+    def product(a, b):
+        return bf16_dot(a, b, ((1,), (0,))) if bf16 else a @ b
 
-    return lax.scan(advance, state, (z, real), reverse=reverse)[1]
+    @product.def_vmap
+    def each(axis_size, batched, a, b):
+        pairs = [(x if is_batched else [x] * axis_size) for x, is_batched in zip((a, b), batched, strict=True)]
+        return jnp.stack([_product(bf16, *pair) for pair in zip(*pairs, strict=True)]), True
+
+    return product(a, b)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _loop_with_derivative(cell, reverse, weights, z, real, state, keep):
-    """As `_loop`, of an `Additive` cell.
+def _run(way, weights, x, real, state, keep):
+    """One way over the steps of x [T, D, B]: outputs, the state at the end, the gates of all steps, [T, H, B] each."""
+    states = _loop(way, weights, x, real, state, keep)
+    rows = lambda steps: steps.swapaxes(-1, -2)  # noqa: E731
+    before = tuple(rows(s) for s in _before(way, state, states))  # [T, B, H]
+    _, gates = way.cell.step(weights, before, project(weights, rows(x)), None if keep is None else rows(keep))
+    outputs = states[0] if real is None else jnp.where(real, states[0], 0)
+    return outputs, tuple(s[0 if way.reverse else -1] for s in states), jax.tree.map(rows, gates)
 
-    Backward in time only the gradients of the state and of z are computed; that of the recurrent kernel, which
-    automatic differentiation would carry through every step, is one large product after the loop.
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _loop(way, weights, x, real, state, keep):
+    """The state after each step, [T, H, B] each.
+
+    Its derivative keeps the gates; backward in time only the gradients of the state and of z are computed, and those of
+    the kernels, which automatic differentiation would carry through every step, are large products after the loop.
     """
-    return _loop(cell, reverse, weights, z, real, state, keep)
+    return _loop_forward(way, weights, x, real, state, keep)[0]
 
 
-def _loop_forward(cell, reverse, weights, z, real, state, keep):
+def _loop_forward(way, weights, x, real, state, keep):
+    weights = weights | {"kernel": _kernel(weights)}
+    turned = weights | {"kernel": weights["kernel"].T}
+
     def advance(state, inputs):
-        z, real = inputs
-        total = z + kept(state[0], keep) @ weights["recurrent"]
-        new = _held(real, cell.activate(weights, state, total)[0], state)
-        return new, (new, total)
+        x, real = inputs
+        new, gates = way.cell.advance(turned, state, x, keep, way.dot)
+        new = _held(real, new, state)
+        return new, (new, tuple(gates[name] for name in way.cell.blocks))
 
-    _, (states, totals) = lax.scan(advance, state, (z, real), reverse=reverse)
-    return states, (weights, totals, real, keep, _before(state, states, reverse))
+    _, (states, gates) = lax.scan(advance, state, (x, real), reverse=way.reverse)
+    return states, (weights, x, real, state, keep, states, gates)
 
 
-def _loop_backward(cell, reverse, saved, d_states):
-    weights, totals, real, keep, before = saved
-    others = {name: weight for name, weight in weights.items() if name != "recurrent"}
-    transposed = weights["recurrent"].T  # once, not in every step
+def _loop_backward(way, saved, d_states):
+    weights, x, real, start, keep, states, gates = saved
+    first = len(x) - 1 if way.reverse else 0
 
     def retreat(carry, inputs):
-        d_state, d_others = carry
-        d_new, state, total, real = inputs
+        d_state, after = carry
+        t, d_new, gates, real = inputs
+        at = jnp.where(t == first, t, way.place_before(t))
+        before = tuple(
+            jnp.where(t == first, s, lax.dynamic_index_in_dim(all_steps, at, keepdims=False))
+            for s, all_steps in zip(start, states, strict=True)
+        )
         d_new = jax.tree.map(jnp.add, d_new, d_state)
-        _, pull = jax.vjp(lambda *x: cell.activate(*x)[0], others, state, total)
-        zeros = jax.tree.map(jnp.zeros_like, d_new)
-        d_step, d_state, d_total = pull(_held(real, d_new, zeros))
-        d_h = kept(d_total @ transposed, keep)
-        d_state = (d_state[0] + d_h, *d_state[1:])
-        d_state = jax.tree.map(jnp.add, d_state, _held(real, zeros, d_new)) if real is not None else d_state
-        return (d_state, jax.tree.map(jnp.add, d_others, d_step)), d_total
+        d_step = _held(real, d_new, jax.tree.map(jnp.zeros_like, d_new))
+        by_name = dict(zip(way.cell.blocks, gates, strict=True))
+        d_state, d_x, d_z = way.cell.retreat(weights, before, by_name, after, d_step, keep, way.dot)
+        if real is not None:  # a step of padding hands the gradient on as it is
+            d_state = jax.tree.map(lambda d, new: jnp.where(real, d, new), d_state, d_new)
+        return (d_state, before), (d_x, d_z)
 
-    start = jax.tree.map(lambda d: jnp.zeros_like(d[0]), d_states), jax.tree.map(jnp.zeros_like, others)
-    (d_state, d_others), d_z = lax.scan(retreat, start, (d_states, before, totals, real), reverse=not reverse)
-    d_recurrent = jnp.einsum("tbh,tbk->hk", kept(before[0], keep), d_z)
-    return d_others | {"recurrent": d_recurrent}, d_z, None, d_state, None
+    zeros = jax.tree.map(jnp.zeros_like, start)
+    end = tuple(s[0 if way.reverse else -1] for s in states)
+    inputs = jnp.arange(len(x)), d_states, gates, real
+    (d_state, _), (d_x, d_z) = lax.scan(retreat, (zeros, end), inputs, reverse=not way.reverse)
+    before, by_name = _before(way, start, states), dict(zip(way.cell.blocks, gates, strict=True))
+    d_weights = {
+        "input": way.sum_dot(x, d_z),
+        "recurrent": way.cell.recurrent_gradient(before, by_name, d_z, keep, way.sum_dot),
+    }
+    if "bias" in weights:
+        d_weights["bias"] = d_z.sum((0, 2))
+    if "peephole" in weights:
+        d_i, d_f, _, d_o = jnp.split(d_z, 4, 1)
+        pairs = (d_i, before[1]), (d_f, before[1]), (d_o, states[1])
+        d_weights["peephole"] = jnp.concatenate([jnp.sum(d * c, (0, 2)) for d, c in pairs])
+    return d_weights, d_x, None, d_state, None
 
 
-_loop_with_derivative.defvjp(_loop_forward, _loop_backward)
+_loop.defvjp(_loop_forward, _loop_backward)
+
+
+def _kernel(weights):
+    """The kernel of the input above the recurrent one, [D + H, n H]."""
+    return jnp.concatenate([weights["input"], weights["recurrent"]])
 
 
 def _held(real, new, old):
     """The new state where a step is real, else the old one."""
-    return new if real is None else jax.tree.map(lambda n, o: jnp.where(real[..., None], n, o), new, old)
+    return new if real is None else jax.tree.map(lambda n, o: jnp.where(real, n, o), new, old)
 
 
-def _before(state, states, reverse):
-    """The state before each step, [T, B, H] each, from that before the first and those after each."""
-    if reverse:
+def _before(way, state, states):
+    """The state before each step, [T, H, B] each, from that before the first and those after each."""
+    if way.reverse:
         return tuple(jnp.concatenate([after[1:], first[None]]) for first, after in zip(state, states, strict=True))
     return tuple(jnp.concatenate([first[None], after[:-1]]) for first, after in zip(state, states, strict=True))
 
@@ -184,5 +234,5 @@ def unroll(
 
 
 def _in_order(sequence: jax.Array) -> jax.Array:
-    """Forward and backward steps [2, T, B, H], the backward ones in the order of their loop -> [T, B, 2 H]."""
-    return jnp.concatenate([sequence[0], jnp.flip(sequence[1], 0)], -1)
+    """Forward and backward steps [2, T, H, B], the backward ones in the order of their loop -> [T, 2 H, B]."""
+    return jnp.concatenate([sequence[0], jnp.flip(sequence[1], 0)], 1)

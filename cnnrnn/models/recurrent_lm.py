@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers.cells import CELLS, State, init_state
+from cnnrnn.layers.precision import dot_general, product
 from cnnrnn.layers.recurrent import Recurrent, Stack, dropout, uniform_within
 from cnnrnn.signatures import Count, Fraction, Positive
 
@@ -36,6 +37,7 @@ class RecurrentLM(nn.Module):
         next, and into the softmax.
       same_mask: one mask for all steps of a call for these three, instead of one for each.
       recurrent_dropout_rate, weight_drop_rate: see `Recurrent`.
+      precision: of the products, see cnnrnn/layers/precision.py.
     """
 
     vocab_size: Count
@@ -54,6 +56,7 @@ class RecurrentLM(nn.Module):
     same_mask: bool = False
     recurrent_dropout_rate: Fraction = 0.0
     weight_drop_rate: Fraction = 0.0
+    precision: Literal["float32", "bf16"] = "float32"
 
     @nn.compact
     def __call__(
@@ -89,6 +92,7 @@ class RecurrentLM(nn.Module):
             init_scale=self.init_scale,
             weight_drop_rate=self.weight_drop_rate,
             recurrent_dropout_rate=self.recurrent_dropout_rate,
+            precision=self.precision,
         )
         layers = Stack(self.hidden_sizes, layer, self.layer_dropout_rate, self.same_mask, name="layers")
         outputs, carry = layers(x, carry, train=train)  # [B, T, H]
@@ -97,9 +101,16 @@ class RecurrentLM(nn.Module):
             self.sow("outputs", "outputs", (outputs, dropped))
         bias_init = within if self.init_scale else nn.initializers.zeros_init()
         if not self.tied:
-            softmax = nn.Dense(self.vocab_size, self.use_bias, kernel_init=within, bias_init=bias_init, name="softmax")
+            softmax = nn.Dense(
+                self.vocab_size,
+                self.use_bias,
+                kernel_init=within,
+                bias_init=bias_init,
+                dot_general=dot_general(self.precision),
+                name="softmax",
+            )
             return softmax(dropped), carry  # logits [B, T, V]
-        logits = embed.attend(dropped)
+        logits = product(dropped, embed.embedding.T, self.precision)
         return logits + self.param("bias", bias_init, (self.vocab_size,)) if self.use_bias else logits, carry
 
     @property

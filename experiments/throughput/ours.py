@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.cells import LSTM
+from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import AvgPool
 from cnnrnn.layers.precision import dot_general
 from cnnrnn.layers.recurrent import Recurrent, Stack
@@ -81,9 +81,12 @@ def prepare(w, precision):
         layer = Recurrent(w.hidden_size, LSTM(), precision=precision)
         state = layer.init(jax.random.key(0), x), jnp.asarray(x)
         total = lambda state: layer.apply(*state)[0].sum()  # noqa: E731
-        # the gradients move what they are the gradients of: a step that a scan can carry, by too little to matter
-        step = lambda state: jax.tree.map(lambda a, b: a - 1e-9 * b, state, jax.grad(total)(state))  # noqa: E731
-        return state, lambda state: (step(state), ()), lambda state: layer.apply(*state)[0]
+
+        def step(state):
+            grads = jax.grad(total)(state)
+            return (state[0], state[1] - 1e-9 * grads[1]), grads  # so that no step of a scan is the same as the last
+
+        return state, step, lambda state: layer.apply(*state)[0]
     if isinstance(w, LanguageModel):
         tokens = rng.integers(0, w.vocab_size, (2, w.batch_size, w.num_steps)).astype(np.int32)
         ones = np.ones(tokens.shape[1:], np.float32)
@@ -113,7 +116,7 @@ def prepare(w, precision):
 
 
 def of_task(task, tx, batch):
-    """The training step of the library itself; the batch goes in and out with the state, so that nothing is constant."""
+    """The training step of the library itself; the batch goes in and out with the state, so nothing is constant."""
 
     def step(pair):
         state, metrics = train_step(*pair, task=task, tx=tx)

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import lax
+from jax.test_util import check_grads
 
+from cnnrnn.layers import cpu_convolution, precision
 from cnnrnn.layers.convolution import Conv, convolve
 
 X = np.array(
@@ -80,7 +83,7 @@ def test_slide_zero_padding_keeps_the_size():
     np.testing.assert_array_equal(plane(image, image, 1, "SAME"), [[94, 154, 106], [186, 285, 186], [106, 154, 94]])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     size=st.tuples(st.integers(5, 9), st.integers(5, 9)), filter_size=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     channels=st.tuples(st.integers(1, 3), st.integers(1, 3)), strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
@@ -89,7 +92,7 @@ def test_slide_zero_padding_keeps_the_size():
 def test_equals_the_loops(size, filter_size, channels, strides, padding):
     rng = np.random.default_rng(0)
     x, kernel = rng.normal(size=(2, *size, channels[0])), rng.normal(size=(*filter_size, *channels))
-    y = convolve(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), strides, padding)
+    y = jax.jit(lambda x, kernel: convolve(x, kernel, strides, padding))(np.float32(x), np.float32(kernel))
     np.testing.assert_allclose(y, convolve_by_loops(x, kernel, strides, padding), atol=2e-5)
 
 
@@ -104,3 +107,87 @@ def test_layer_adds_one_bias_a_map():
     layer = Conv(features=2, kernel_size=(3, 3), padding=1, bias_init=lambda *_: jnp.array([1.0, -1.0]))
     y = layer.apply(layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1))), jnp.zeros((1, 4, 4, 1)))
     np.testing.assert_array_equal(y, np.broadcast_to([1.0, -1.0], (1, 4, 4, 2)))
+
+
+GRID = dict(
+    size=st.tuples(st.integers(5, 11), st.integers(5, 11)), filter_size=st.tuples(*[st.integers(1, 5)] * 2),
+    channels=st.sampled_from([1, 3, 20]), maps=st.sampled_from([2, 7, 40]), groups=st.sampled_from([1, 1, 2]),
+    strides=st.tuples(*[st.integers(1, 3)] * 2), padding=st.tuples(*[st.tuples(*[st.integers(0, 3)] * 2)] * 2),
+)  # fmt: skip
+
+
+def plain(x, kernel, strides, padding, groups):
+    """The same by XLA's own convolution and JAX's own derivative."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=numbers, feature_group_count=groups)
+
+
+def values_and_gradients(function, x, kernel, *arguments):
+    """What a convolution makes, and its gradients for a random gradient of that, compiled."""
+
+    @jax.jit
+    def run(x, kernel):
+        y, pull = jax.vjp(lambda x, kernel: function(x, kernel, *arguments), x, kernel)
+        return y, *pull(jax.random.normal(jax.random.key(0), y.shape))
+
+    return run(x, kernel)
+
+
+def assert_near(ours, expected, tolerance):
+    """To a share of the largest number."""
+    for one, other in zip(ours, expected, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max() + 1e-30)
+
+
+@settings(max_examples=12, deadline=None)
+@given(**GRID)
+def test_values_and_gradients_are_those_of_lax(size, filter_size, channels, maps, groups, strides, padding):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, *size, channels * groups)).astype(np.float32)
+    kernel = rng.normal(size=(*filter_size, channels, maps * groups)).astype(np.float32)
+    assert cpu_convolution.pays(jnp.asarray(x), jnp.asarray(kernel), groups)
+    ours, expected = (values_and_gradients(f, x, kernel, strides, padding, groups) for f in (convolve, plain))
+    assert_near(ours, expected, 1e-5)
+
+
+@pytest.mark.parametrize(("channels", "maps", "strides"), [(2, 3, (1, 1)), (16, 16, (1, 1)), (3, 4, (2, 3))])
+def test_the_gradient_is_that_of_finite_differences(channels, maps, strides):
+    rng = np.random.default_rng(1)
+    x, kernel = rng.normal(size=(2, 6, 7, channels)), rng.normal(size=(3, 2, channels, maps))
+    function = jax.jit(lambda x, kernel: convolve(x, kernel, strides, 1))
+    check_grads(function, (jnp.float32(x), jnp.float32(kernel)), order=1, modes="rev", atol=2e-2, rtol=2e-2, eps=1e-2)
+
+
+def test_nothing_of_it_is_slow_in_a_loop():
+    """A convolution that XLA:CPU runs fast within a loop has these labels; another would be 20 times slower."""
+    x, kernels = jnp.ones((2, 12, 12, 1)), (jnp.ones((5, 5, 1, 20)), jnp.ones((3, 3, 20, 24)))
+
+    def loss(kernels):
+        return jnp.sum(convolve(convolve(x, kernels[0], (1, 1), 2), kernels[1], (2, 2), 1) ** 2)
+
+    def descend(kernels, _):
+        return jax.tree.map(lambda k, g: k - 1e-3 * g, kernels, jax.grad(loss)(kernels)), None
+
+    program = jax.jit(lambda kernels: lax.scan(descend, kernels, length=10)[0]).lower(kernels).compile().as_text()
+    lines = [line for line in program.splitlines() if " convolution(" in line]
+    assert lines and all("dim_labels=b01f_01io->b01f" in line and "rhs_reversal" not in line for line in lines)
+
+
+def test_bf16_is_near_and_its_sums_are_float32(monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_amx", lambda: True)
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(2, 9, 10, 20)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 20, 24)).astype(np.float32)
+    ours = values_and_gradients(convolve, x, kernel, (1, 1), 1, 1, "bf16")
+    expected = values_and_gradients(plain, x, kernel, (1, 1), ((1, 1), (1, 1)), 1)
+    assert all(array.dtype == jnp.float32 for array in ours)
+    assert_near(ours, expected, 1e-2)
+    assert np.abs(ours[0] - expected[0]).max() > 1e-4  # it was bf16
+
+
+def test_a_kernel_that_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="does not fit"):
+        convolve(jnp.ones((2, 5, 5, 4)), jnp.ones((3, 3, 4, 6)), groups=2)
+    with pytest.raises(ValueError, match="precision"):
+        convolve(jnp.ones((2, 5, 5, 4)), jnp.ones((3, 3, 4, 6)), precision="fp8")

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
 from test_convolution import X
 
 from cnnrnn.layers.pooling import AvgPool, MaxPool
@@ -37,3 +40,34 @@ def test_gradient_of_the_maximum_goes_to_the_largest_alone():
     gradient = np.asarray(jax.grad(lambda x: MaxPool().apply({}, x).sum())(x))[0, :, :, 0]
     assert gradient.sum() == 9 and set(np.unique(gradient)) == {0, 1}
     assert gradient[0, 1] == 1 and gradient[0, 0] == 0
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    size=st.tuples(*[st.integers(4, 9)] * 2), window=st.tuples(*[st.integers(1, 4)] * 2),
+    strides=st.tuples(*[st.integers(1, 4)] * 2), padding=st.sampled_from(["VALID", "SAME", 0, 1]),
+)  # fmt: skip
+def test_values_and_gradients_are_those_of_lax(size, window, strides, padding):
+    x = np.random.default_rng(0).permutation(2 * np.prod(size) * 3).reshape(2, *size, 3) / np.float32(
+        10
+    )  # no two equal
+    pads = padding if isinstance(padding, str) else ((0, 0), (padding, padding), (padding, padding), (0, 0))
+
+    def windows(x, start, function):
+        return lax.reduce_window(x, start, function, (1, *window, 1), (1, *strides, 1), pads)
+
+    def mean(x):
+        return windows(x, 0.0, lax.add) / windows(jnp.ones_like(x), 0.0, lax.add)
+
+    largest = (lambda x: MaxPool(window, strides, padding).apply({}, x), lambda x: windows(x, -jnp.inf, lax.max))
+    for ours, expected in (largest, (lambda x: AvgPool(window, strides, padding).apply({}, x), mean)):
+        results = []
+        for function in (ours, expected):
+            y, pull = jax.vjp(jax.jit(function), x)
+            results.append((y, *pull(jax.random.normal(jax.random.key(1), y.shape))))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), *results)
+
+
+def test_of_equal_values_the_first_has_the_gradient():
+    gradient = np.asarray(jax.grad(lambda x: MaxPool((2, 2), (1, 1)).apply({}, x).sum())(jnp.zeros((1, 3, 3, 1))))
+    np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])

@@ -6,8 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
 from test_cells import B, H, T, make_inputs, make_weights
 
+from cnnrnn.layers import precision
 from cnnrnn.layers.cells import CELLS, LSTM
 from cnnrnn.layers.recurrent import Recurrent, Stack
 from cnnrnn.layers.scan import scan, unroll
@@ -61,6 +65,54 @@ def test_the_gradient_of_a_scan_is_that_of_the_unrolled_loop(name, direction):
         return compiled(jax.grad(total, (0, 1, 2)))(weights, x, state)
 
     close(gradient(scan, jax.jit), gradient(unroll, lambda function: function), 2e-5)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_gradient_of_a_scan_is_that_of_finite_differences(name):
+    cell = CELLS[name]
+    function = jax.jit(lambda w, x, s: scan(cell, w, x, s, lengths=np.array([T, 0, 3]), direction="both")[:2])
+    arguments = jax.tree.map(jnp.asarray, (weights_of(cell, "both"), make_inputs(), make_state(cell, "both")))
+    check_grads(function, arguments, order=1, modes="rev", atol=3e-2, rtol=3e-2, eps=1e-2)
+
+
+@pytest.mark.parametrize("name", ["lstm_peepholes", "gru"])
+def test_the_gradient_for_any_lengths(name):
+    """Equal to that of automatic differentiation through the unrolled loop, to 1e-5 of the largest number."""
+    cell = CELLS[name]
+
+    def gradient(function):
+        def total(w, x, s, lengths):
+            outputs, after = function(cell, w, x, s, lengths=lengths)[:2]
+            return jnp.sum(jnp.sin(outputs)) + sum(jnp.sum(s**2) for s in after)
+
+        return jax.jit(jax.grad(total, (0, 1, 2)))
+
+    ours, expected = gradient(scan), gradient(unroll)
+    arguments = weights_of(cell, "forward"), make_inputs(), make_state(cell, "forward")
+
+    @settings(max_examples=20, deadline=None)
+    @given(lengths=st.lists(st.integers(0, T), min_size=B, max_size=B))
+    def hold(lengths):
+        both = (jax.tree.leaves(function(*arguments, np.array(lengths))) for function in (ours, expected))
+        for one, other in zip(*both, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max() + 1e-30)
+
+    hold()
+
+
+def test_bf16_is_near(monkeypatch):
+    monkeypatch.setattr(precision, "_cpu_has_amx", lambda: True)
+    cell, x, weights = LSTM(), make_inputs(), weights_of(LSTM(), "forward")
+
+    def gradient(kind):
+        total = lambda w: jnp.sum(scan(cell, w, x, precision=kind)[0] ** 2)  # noqa: E731
+        return jax.jit(jax.grad(total))(weights)
+
+    ours, expected = gradient("bf16"), gradient("float32")
+    for name, array in expected.items():
+        assert ours[name].dtype == jnp.float32
+        np.testing.assert_allclose(ours[name], array, rtol=0, atol=2e-2 * np.abs(array).max())
+    assert np.abs(ours["input"] - expected["input"]).max() > 1e-6  # it was bf16
 
 
 @pytest.mark.parametrize("name", CELLS)

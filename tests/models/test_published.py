@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnrnn.models.alexnet import AlexNet
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.models.lenet5 import LeNet5
 from cnnrnn.training.model_table import model_rows
@@ -18,6 +19,14 @@ def test_lenet5_as_drawn_today():
     assert sum(row.parameters for row in rows) == 61_706
     assert sum(row.flops for row in rows) == 2 * 416_520
     assert [row.shape[1:] for row in rows[:4]] == [(28, 28, 6), (14, 14, 6), (10, 10, 16), (5, 5, 16)]
+
+
+def test_alexnet_in_one_tower():
+    rows = model_rows(AlexNet(num_classes=1000), (jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32),))
+    assert sum(row.parameters for row in rows) == 61_100_840
+    assert sum(row.flops for row in rows) == 2 * 714_188_480
+    shapes = {row.path: row.shape[1:] for row in rows}
+    assert (shapes["conv1"], shapes["pool1"], shapes["pool5"]) == ((55, 55, 64), (27, 27, 64), (6, 6, 256))
 
 
 def test_the_slides_net():

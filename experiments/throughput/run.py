@@ -1,0 +1,122 @@
+"""Ours beside PyTorch, each in a process of its own, turn about: python experiments/throughput/run.py [--only NAME].
+
+PyTorch (2.13.0, CPU build) is taken from --torch, an interpreter that has it; the two are best kept in two virtual
+environments. Every figure is the median of the rounds; a ratio is taken within a round, and its range is over rounds.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from workloads import WORKLOADS
+
+HERE = Path(__file__).parent
+COLUMNS = [  # side, what, precision
+    ("ours", "step", "float32"),
+    ("theirs", "step", "float32"),
+    ("ours", "forward", "float32"),
+    ("theirs", "forward", "float32"),
+    ("ours", "scan", "float32"),
+    ("ours", "step", "bf16"),
+    ("theirs", "step", "bf16"),
+]
+
+
+def main() -> None:
+    """Times the rows in rounds, prints the table and writes it beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=WORKLOADS, action="append", help="a row; may be given several times")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of timed calls in each process")
+    parser.add_argument("--torch", default=sys.executable, help="the interpreter that has PyTorch")
+    parser.add_argument("--out", type=Path, default=HERE / "results.json")
+    arguments = parser.parse_args()
+    found = json.loads(arguments.out.read_text()) if arguments.only and arguments.out.exists() else {}
+    for name in arguments.only or WORKLOADS:
+        rounds = [measure_round(name, arguments) for _ in range(arguments.rounds)]
+        found[name] = {column: [r[column] for r in rounds] for column in rounds[0]}
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n")
+        print(table({name: found[name]}).splitlines()[2], flush=True)
+    text = table(found)
+    arguments.out.with_suffix(".md").write_text(text + "\n")
+    print(f"\n{text}")
+
+
+def measure_round(name: str, arguments: argparse.Namespace) -> dict[str, dict | None]:
+    """Every column of a row once; None where a side cannot."""
+    columns = {
+        f"{side} {what} {precision}": measure(side, name, what, precision, arguments)
+        for side, what, precision in COLUMNS
+    }
+    for precision in ("float32", "bf16"):
+        columns[f"ceiling {precision}"] = measure("ours", name, "ceiling", precision, arguments)
+    return columns
+
+
+def measure(side: str, name: str, what: str, precision: str, arguments: argparse.Namespace) -> dict | None:
+    """One process: {"ms", "peak MiB"}."""
+    python = arguments.torch if side == "theirs" else sys.executable
+    command = [python, HERE / f"{side}.py", name, what, precision, str(arguments.seconds)]
+    done = subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{side} {name} {what} {precision}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def table(found: dict) -> str:
+    """The results as a Markdown table, with the geometric mean of the ratios."""
+    lines = [
+        "| workload | PyTorch, ms | ours, ms | ratio | forward | bf16: PyTorch, ours, ratio | scan / step "
+        "| of the ceiling | MiB: PyTorch, ours |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    means = {}
+    for name, row in found.items():
+        step, forward, bf16 = (
+            ratios(row, f"{what} {precision}")
+            for what, precision in (("step", "float32"), ("forward", "float32"), ("step", "bf16"))
+        )
+        for column, values in (("float32", step), ("forward", forward), ("bf16", bf16)):
+            if values:
+                means.setdefault(column, []).append(statistics.median(values))
+        scans = [a["ms"] / b["ms"] for a, b in zip(row["ours scan float32"], row["ours step float32"], strict=True)]
+        reached = WORKLOADS[name].flops / median(row["ours step float32"]) / (17.18e9 / median(row["ceiling float32"]))
+        cells = [
+            name,
+            f"{median(row['theirs step float32']):.1f}",
+            f"{median(row['ours step float32']):.1f}",
+            spread(step),
+            spread(forward),
+            f"{median(row['theirs step bf16']):.1f}, {median(row['ours step bf16']):.1f}, {spread(bf16)}",
+            spread(scans),
+            f"{reached:.0%}",
+            f"{median(row['theirs step float32'], 'peak MiB'):.0f}, {median(row['ours step float32'], 'peak MiB'):.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    mean = {column: f"{statistics.geometric_mean(values):.2f}" for column, values in means.items()}
+    lines.append(f"| geometric mean | | | {mean['float32']} | {mean['forward']} | {mean['bf16']} | | | |")
+    return "\n".join(lines)
+
+
+def ratios(row: dict, column: str) -> list[float]:
+    """Ours over theirs, a round each."""
+    pairs = zip(row[f"ours {column}"], row[f"theirs {column}"], strict=True)
+    return [ours["ms"] / theirs["ms"] for ours, theirs in pairs if ours and theirs]
+
+
+def median(values: list[dict], of: str = "ms") -> float:
+    """Of one figure over the rounds."""
+    return statistics.median(value[of] for value in values if value)
+
+
+def spread(values: list[float]) -> str:
+    """The median, and the range in brackets."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f}-{max(values):.2f})" if values else "-"
+
+
+if __name__ == "__main__":
+    main()
