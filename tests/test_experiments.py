@@ -1,5 +1,6 @@
 """Every study runs, shortened."""
 
+import json
 import subprocess
 import sys
 
@@ -30,3 +31,23 @@ def test_zaremba(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "published: validation 120.7, test 114.5" in done.stdout and "\ntest " in done.stdout
     assert Image.open(tmp_path / "runs" / "small.png").size[0] > 500
+
+
+def test_throughput():
+    """One workload of ours is timed; a side that cannot be, for PyTorch is nowhere required, leaves a dash."""
+    folder = ROOT / "experiments" / "throughput"
+    command = [sys.executable, folder / "ours.py", "lstm_35_20_200", "step", "float32", "0.01"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["ms"] > 0 and result["peak MiB"] > 0
+    row = {f"ours {what}": [result] for what in ("step float32", "forward float32", "scan float32", "step bf16")}
+    row |= {f"theirs {what}": [None] for what in ("step float32", "forward float32", "step bf16")}
+    row |= {f"ceiling {precision}": [result] for precision in ("float32", "bf16")}
+    code = "import json, sys, run; print(run.table(json.load(sys.stdin)))"
+    text = json.dumps({"lstm_35_20_200": row})
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, input=text, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2].startswith("| lstm_35_20_200 | - | ")

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from workloads import WORKLOADS
+from workloads import CEILING_FLOPS, WORKLOADS
 
 HERE = Path(__file__).parent
 COLUMNS = [  # side, what, precision
@@ -76,29 +76,26 @@ def table(found: dict) -> str:
     ]
     means = {}
     for name, row in found.items():
-        step, forward, bf16 = (
-            ratios(row, f"{what} {precision}")
-            for what, precision in (("step", "float32"), ("forward", "float32"), ("step", "bf16"))
-        )
-        for column, values in (("float32", step), ("forward", forward), ("bf16", bf16)):
-            if values:
-                means.setdefault(column, []).append(statistics.median(values))
+        step, forward, bf16 = (ratios(row, column) for column in ("step float32", "forward float32", "step bf16"))
+        for column, values in (("step", step), ("forward", forward), ("bf16", bf16)):
+            means.setdefault(column, []).extend([statistics.median(values)] if values else [])
         scans = [a["ms"] / b["ms"] for a, b in zip(row["ours scan float32"], row["ours step float32"], strict=True)]
-        reached = WORKLOADS[name].flops / median(row["ours step float32"]) / (17.18e9 / median(row["ceiling float32"]))
+        seconds, second_ceiling = (median(row[column]) / 1e3 for column in ("ours step float32", "ceiling float32"))
+        reached = (WORKLOADS[name].flops / seconds) / (CEILING_FLOPS / second_ceiling)
         cells = [
             name,
-            f"{median(row['theirs step float32']):.1f}",
-            f"{median(row['ours step float32']):.1f}",
+            figure(row["theirs step float32"]),
+            figure(row["ours step float32"]),
             spread(step),
             spread(forward),
-            f"{median(row['theirs step bf16']):.1f}, {median(row['ours step bf16']):.1f}, {spread(bf16)}",
+            f"{figure(row['theirs step bf16'])}, {figure(row['ours step bf16'])}, {spread(bf16)}",
             spread(scans),
             f"{reached:.0%}",
-            f"{median(row['theirs step float32'], 'peak MiB'):.0f}, {median(row['ours step float32'], 'peak MiB'):.0f}",
+            f"{figure(row['theirs step float32'], 'peak MiB')}, {figure(row['ours step float32'], 'peak MiB')}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
-    mean = {column: f"{statistics.geometric_mean(values):.2f}" for column, values in means.items()}
-    lines.append(f"| geometric mean | | | {mean['float32']} | {mean['forward']} | {mean['bf16']} | | | |")
+    mean = {column: f"{statistics.geometric_mean(values):.2f}" if values else "-" for column, values in means.items()}
+    lines.append(f"| geometric mean | | | {mean['step']} | {mean['forward']} | {mean['bf16']} | | | |")
     return "\n".join(lines)
 
 
@@ -111,6 +108,11 @@ def ratios(row: dict, column: str) -> list[float]:
 def median(values: list[dict], of: str = "ms") -> float:
     """Of one figure over the rounds."""
     return statistics.median(value[of] for value in values if value)
+
+
+def figure(values: list[dict | None], of: str = "ms") -> str:
+    """The median as it stands in the table, "-" where a side could not be timed."""
+    return f"{median(values, of):.{1 if of == 'ms' else 0}f}" if any(values) else "-"
 
 
 def spread(values: list[float]) -> str:

@@ -74,6 +74,8 @@ class Speech:
         return 2 * self.num_steps * self.batch_size * (3 * frame - first)
 
 
+CEILING_FLOPS = 2 * 2048**3  # of the product that shows what the machine can do
+
 WORKLOADS = {
     "lenet5": Images("lenet5", 128, (28, 28, 1), 10, 416_520, 28 * 28 * 25 * 6),
     "cnn_32_64_256": Images("cnn_32_64_256", 128, (28, 28, 1), 10, 4_643_840, 28 * 28 * 9 * 32),
