@@ -12,6 +12,7 @@ import os
 import platform
 import stat
 import sys
+import warnings
 from pathlib import Path
 
 CACHE_SIZE = 2 << 30  # bytes; what was used least recently goes first
@@ -20,6 +21,8 @@ CACHE_SIZE = 2 << 30  # bytes; what was used least recently goes first
 def tune() -> None:
     """Both of the above; what cannot be done on a system is left alone in silence, for it is speed only."""
     keep_memory()
+    # a program that a full disk or a kill cut short is compiled again: nothing that a user must hear of
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ and (folder := cache_folder()):
         keep_programs(folder)
 

@@ -1,6 +1,7 @@
 """The command line as a user types it: every refusal is one line with its exit code, fast, before JAX is imported."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -54,7 +55,10 @@ def test_a_workdir_that_cannot_be_made(tmp_path):
 def test_a_full_disk_is_said_in_a_line(tmp_path):
     words = f"-m cnnrnn.main --config {DIGITS} --workdir {tmp_path / 'w'}"
     script = f"ulimit -f 1; exec {sys.executable} {words}"  # no file may grow beyond 1 KiB
-    done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True)
+    programs = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs")
+    }  # what is cut short there concerns no other test
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=os.environ | programs, capture_output=True, text=True)
     assert done.returncode == 6, done.stderr
     assert any(line.startswith("cnnrnn: error: ") for line in done.stderr.splitlines()), done.stderr
 

@@ -52,3 +52,19 @@ def test_a_folder_of_the_users_own_choice_is_used(tmp_path):
     chosen, other = tmp_path / "chosen", tmp_path / "other"
     run_python(COMPILE, XDG_CACHE_HOME=str(other), JAX_COMPILATION_CACHE_DIR=str(chosen))
     assert not other.exists()
+
+
+def test_a_program_that_was_cut_short_is_compiled_again_in_silence(tmp_path):
+    run_python(COMPILE, XDG_CACHE_HOME=str(tmp_path))
+    for file in tmp_path.rglob("*-cache"):
+        file.write_bytes(file.read_bytes()[:40])
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE],
+        env={name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
+        | {"XDG_CACHE_HOME": str(tmp_path)},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0 and done.stderr == ""
