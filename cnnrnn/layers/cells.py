@@ -2,10 +2,9 @@
 
 Every cell has the weights
   input [D, n H], recurrent [H, n H], bias [n H] (may be left out), and those that it names itself,
-where the columns of the kernels are n blocks of H, one for each name in `blocks`. The product with the input needs no
-state, so it is made for all steps at once before the loop (`project`). A state is a tuple of arrays [..., H] of which
-the first is the output h. A step also returns all that it computed, by name: the gates are read out of the very code
-that trains.
+where the columns of the kernels are n blocks of H, one for each name in `blocks`. A state is a tuple of arrays [..., H]
+of which the first is the output h. A step also returns all that it computed, by name. `step` is the definition; a loop
+runs `advance`, the same with the units first, and its derivative `retreat` (cnnrnn/layers/scan.py).
 """
 
 import abc
@@ -296,7 +295,7 @@ CELLS: dict[str, Cell] = {
 
 
 def project(weights: Weights, x: jax.Array) -> jax.Array:
-    """The input's part of every gate, [..., D] -> [..., n H]: it waits for no state, so one product does all steps."""
+    """The input's part of every gate, [..., D] -> [..., n H]: it waits for no state, so one product can do all steps."""
     z = x @ weights["input"]
     return z + weights["bias"] if "bias" in weights else z
 
