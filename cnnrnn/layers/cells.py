@@ -295,7 +295,7 @@ CELLS: dict[str, Cell] = {
 
 
 def project(weights: Weights, x: jax.Array) -> jax.Array:
-    """The input's part of every gate, [..., D] -> [..., n H]: it waits for no state, so one product can do all steps."""
+    """The input's part of every gate, [..., D] -> [..., n H]: it waits for no state, so one product does all steps."""
     z = x @ weights["input"]
     return z + weights["bias"] if "bias" in weights else z
 
