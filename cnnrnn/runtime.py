@@ -3,7 +3,7 @@
 Large arrays are fresh memory in every step, and each page of it is handed out by the system, zeroed, at the first
 touch: for a training step on a CPU that can cost as much as the arithmetic. glibc is told to keep what it once had. And
 a program that was compiled before is read from the user's cache folder instead of being compiled again.
-Both change no number. `--notune` leaves the process as it is; experiments/throughput measures the difference.
+Both change no number. `--notune` leaves the process as it is.
 """
 
 import ctypes

@@ -82,7 +82,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding, bf16: bool) -> 
     blocks = _blocks(x, width, padding, w)
     patches = jnp.concatenate([blocks[:, u : u + rows] for u in range(height)], 3)  # [B, H', n, F (w + F - 1) C]
     y = _dot(patches, _band(kernel, w), bf16)  # [B, H', n, w K]
-    return y.reshape(len(x), rows, -1, maps)[:, :, :columns]
+    return y.reshape(len(x), rows, columns, maps)
 
 
 def _forward(x, kernel, padding, bf16):
@@ -102,7 +102,7 @@ def _kernel_gradient(x, dy, shape, padding, bf16):
     rows, columns = dy.shape[1:3]
     w = _block_width(columns, maps)
     blocks = _blocks(x, width, padding, w)  # [B, H + P, n, (w + F - 1) C]
-    dy = jnp.pad(dy, ((0, 0), (0, 0), (0, -columns % w), (0, 0))).reshape(-1, w * maps)
+    dy = dy.reshape(-1, w * maps)
     flat = [blocks[:, u : u + rows].reshape(len(dy), -1) for u in range(height)]
     band = jnp.stack([bf16_dot(b, dy, ((0,), (0,))) if bf16 else b.T @ dy for b in flat])
     band = band.reshape(height, w + width - 1, channels, w, maps)
