@@ -60,6 +60,12 @@ def fetch(batches: list[dict[str, Average]]) -> list[dict[str, Average]]:
     return jax.tree.map(np.float64, jax.device_get(batches))
 
 
+def split(metrics: dict[str, Average]) -> list[dict[str, Average]]:
+    """The metrics of K steps, [K] each, one by one."""
+    count = len(metrics["loss"].total)
+    return [jax.tree.map(lambda sums, k=k: sums[k], metrics) for k in range(count)]
+
+
 def wait_for(batches: list[dict[str, Average]]) -> None:
     """Waits until the last of these is computed, so that no more than a few steps queue up on the device."""
     if batches:

@@ -56,20 +56,23 @@ class ArrayDataset:
 
     def batch(self, step: int) -> Batch:
         """See `Dataset`. In training a batch may end one pass over the examples and begin the next."""
+        places = self.places(step)
+        real = places["row"][places["mask"] > 0]
+        return {name: _fill(array[real], self.batch_size) for name, array in self.arrays.items()} | {
+            "mask": places["mask"]
+        }
+
+    def places(self, step: int) -> Batch:
+        """Where the examples of a batch stand in the arrays: "row" [B] int32, and "mask" [B] as in the batch."""
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         if self.seed is None:
-            return self._in_order(positions)
-        passes, places = np.divmod(positions, self.num_examples)
-        rows = np.concatenate([self._permutation(p)[places[passes == p]] for p in np.unique(passes)])
-        return {name: array[rows] for name, array in self.arrays.items()} | {"mask": np.ones(len(rows), np.float32)}
-
-    def _in_order(self, positions: np.ndarray) -> Batch:
-        mask = positions < self.num_examples
-        rows = positions[mask]
-        if not len(rows):
-            raise IndexError(f"batch of examples {positions[0]} to {positions[-1]} of {self.num_examples}")
-        batch = {name: _fill(array[rows], len(positions)) for name, array in self.arrays.items()}
-        return batch | {"mask": mask.astype(np.float32)}
+            mask = positions < self.num_examples
+            if not mask.any():
+                raise IndexError(f"batch of examples {positions[0]} to {positions[-1]} of {self.num_examples}")
+            return {"row": np.where(mask, positions, 0).astype(np.int32), "mask": mask.astype(np.float32)}
+        passes, within = np.divmod(positions, self.num_examples)
+        rows = np.concatenate([self._permutation(p)[within[passes == p]] for p in np.unique(passes)])
+        return {"row": rows.astype(np.int32), "mask": np.ones(len(rows), np.float32)}
 
     def _permutation(self, number: int) -> np.ndarray:
         if self._order[0] != number:

@@ -23,13 +23,14 @@ from cnnrnn.signatures import Count
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.checkpoint import Checkpoints, to_state
 from cnnrnn.training.evaluate import evaluate
+from cnnrnn.training.feed import Feed, steps_together
 from cnnrnn.training.interrupt import StopRequest
 from cnnrnn.training.log import Log, describe, draw
 from cnnrnn.training.meter import Meter
 from cnnrnn.training.model_table import format_rows, model_rows
 from cnnrnn.training.parallel import make_devices
 from cnnrnn.training.state import TrainState, init_state
-from cnnrnn.training.step import eval_step, train_step
+from cnnrnn.training.step import eval_step, train_steps
 from cnnrnn.training.workdir import Workdir, write_whole
 
 
@@ -61,6 +62,8 @@ def fit(
     *,
     num_steps: Count,
     parallel: Literal["jit", "pmap"] = "jit",
+    steps_per_dispatch: Count = 1,
+    data_on: Literal["auto", "host", "device"] = "auto",
     log_every: Count = 50,
     eval_every: Count | None = None,
     checkpoint_every: Count | None = None,
@@ -76,6 +79,9 @@ def fit(
       seed: of the parameters and of dropout.
       num_steps: the length of the run.
       parallel: over the devices with "jit" or with "pmap".
+      steps_per_dispatch: so many steps are one program, where nothing is due in between; it pays for nets whose
+        step is short beside the time to send it off.
+      data_on: where the training set lies, see `Feed`.
       log_every, eval_every, checkpoint_every: in steps; None is at the end only. At no other step does the host fetch
         anything from the device.
       keep: how many checkpoints stay.
@@ -88,12 +94,13 @@ def fit(
       Interrupted: a signal asked the run to stop; it has been saved.
     """
     devices = make_devices(parallel)
-    run_step = devices.compile_train(partial(train_step, task=task, tx=tx))
+    run_steps = devices.compile_train(partial(train_steps, task=task, tx=tx))
     run_eval = devices.compile_eval(partial(eval_step, task=task))
     train_data, evaluated = splits["train"], {name: data for name, data in splits.items() if name != "train"}
     watched = next(name for name in ("validation", "test") if name in evaluated)
     first = devices.fill(train_data.batch(0))
     initial = partial(init_state, task, tx, seed=seed)
+    feed = Feed(train_data, devices, data_on)
     _show_model(task, first, workdir)
 
     with closing(Checkpoints(workdir.path / "checkpoints", keep)) as checkpoints:
@@ -107,9 +114,10 @@ def fit(
                 return values["loss"]
 
             while step < num_steps:
-                state, sums = run_step(state, devices.put_batch(devices.fill(train_data.batch(step))))
+                count = steps_together(step, num_steps, steps_per_dispatch, log_every, eval_every, checkpoint_every)
+                state, sums = run_steps(state, feed.batches(step, count))  # sent off; the next batches do not wait
                 meter.add(sums)
-                step += 1
+                step += count
                 due = partial(_is_due, step, num_steps)
                 if due(log_every):
                     log.speed(step, meter.steps_per_second(step))

@@ -14,7 +14,7 @@ class Meter:
     """Adds up the metrics of steps from `step` on, and measures the time of the run over all its starts."""
 
     def __init__(self, step: int, seconds: float = 0.0):
-        self._waiting: list[dict[str, metrics.Average]] = []  # one a step, on the device
+        self._waiting: list[dict[str, metrics.Average]] = []  # one a program, on the device
         self._sums: list[dict[str, metrics.Average]] = []  # at most one, on the host, of the steps before those
         self._start = time.perf_counter() - seconds
         self._lap = (step, time.perf_counter())  # steps and time at the last question for the speed
@@ -38,7 +38,7 @@ class Meter:
         return time.perf_counter() - self._start
 
     def add(self, sums: dict[str, metrics.Average]) -> None:
-        """Takes the metrics of one step; waits at most for those of some steps before."""
+        """Takes the metrics of the steps of a program, [K] each; waits at most for those of some programs before."""
         self._waiting.append(sums)
         metrics.wait_for(self._waiting[:-AHEAD])
 
@@ -59,7 +59,8 @@ class Meter:
 
     def _fetch(self, step: int) -> None:
         """Brings the waiting metrics to the host and adds them one by one: a stop does not change the rounding."""
-        arrived, self._waiting = metrics.fetch(self._waiting), []
+        arrived = [one for steps in metrics.fetch(self._waiting) for one in metrics.split(steps)]
+        self._waiting = []
         for number, sums in enumerate(arrived, start=step - len(arrived) + 1):
             if not np.isfinite(sums["loss"].total):
                 raise NumericalError(

@@ -12,18 +12,21 @@ from cnnrnn.errors import ConfigError
 from cnnrnn.training.state import TrainState
 
 AXIS = "batch"
-AHEAD = 8  # steps that may wait on the device: each holds its batch there
+AHEAD = 8  # programs that may wait on the device: each holds its batches there
 
 
 class Devices(NamedTuple):
     """A way of running steps over all devices; arrays are global, [B, ...] over all of them.
 
     Attributes:
-      compile_train: a step (state, batch) -> (state, metrics), compiled; the state that goes in may be used up.
+      compile_train: steps (state, batches) -> (state, metrics), compiled; the state that goes in may be used up.
       compile_eval: a step (variables, carry, batch) -> (carry, metrics), compiled.
       put_state: a state on the host -> on every device.
       fill: a batch on the host -> filled up with mask 0 to a multiple of the devices.
       put_batch: a filled batch on the host -> cut over the devices.
+      put_batches: several filled batches on the host, [K, B, ...] -> each cut over the devices.
+      put_set: arrays on the host -> whole on every device.
+      compile_gather: (whole arrays, batches of places in them) -> batches, compiled.
     """
 
     compile_train: Callable[[Callable], Callable]
@@ -31,6 +34,9 @@ class Devices(NamedTuple):
     put_state: Callable[[TrainState], TrainState]
     fill: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
     put_batch: Callable[[dict[str, np.ndarray]], Any]
+    put_batches: Callable[[dict[str, np.ndarray]], Any]
+    put_set: Callable[[dict[str, np.ndarray]], Any]
+    compile_gather: Callable[[Callable], Callable]
 
 
 def make_devices(name: str) -> Devices:
@@ -47,15 +53,17 @@ def make_devices(name: str) -> Devices:
 
 
 def _jit(count: int) -> Devices:
-    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
-    whole, cut = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+    whole, cut, each_cut = (_sharding(count, *axes) for axes in ((), (AXIS,), (None, AXIS)))
     state = _by_field(whole, cut)
     return Devices(
-        partial(jax.jit, in_shardings=(state, cut), out_shardings=(state, whole), donate_argnums=0),
+        partial(jax.jit, in_shardings=(state, each_cut), out_shardings=(state, whole), donate_argnums=0),
         partial(jax.jit, in_shardings=(whole, cut, cut), out_shardings=(cut, whole)),
         lambda state: jax.device_put(state.replace(carry=()), whole).replace(carry=jax.device_put(state.carry, cut)),
         partial(fill_batch, multiple=count),
         lambda batch: jax.device_put(batch, cut),
+        lambda batches: jax.device_put(batches, each_cut),
+        lambda arrays: jax.device_put(arrays, whole),
+        partial(jax.jit, in_shardings=(whole, each_cut), out_shardings=each_cut),
     )
 
 
@@ -66,16 +74,20 @@ def _pmap(count: int) -> Devices:
         """[B, ...] -> [devices, B / devices, ...]."""
         return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), tree)
 
+    def split_each(tree):
+        """[K, B, ...] -> [K, devices, B / devices, ...]."""
+        return jax.tree.map(lambda x: x.reshape(len(x), count, -1, *x.shape[2:]), tree)
+
     def join(tree):
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
     def compile_train(step: Callable) -> Callable:
         mapped = jax.pmap(
-            partial(step, axis_name=AXIS), AXIS, in_axes=(state_axes, 0), out_axes=(state_axes, None), donate_argnums=0
+            partial(step, axis_name=AXIS), AXIS, in_axes=(state_axes, 1), out_axes=(state_axes, None), donate_argnums=0
         )
 
-        def run(state: TrainState, batch):
-            state, metrics = mapped(state.replace(carry=split(state.carry)), batch)
+        def run(state: TrainState, batches):
+            state, metrics = mapped(state.replace(carry=split(state.carry)), batches)
             return state.replace(carry=join(state.carry)), metrics
 
         return run
@@ -89,7 +101,16 @@ def _pmap(count: int) -> Devices:
 
         return run
 
-    return Devices(compile_train, compile_eval, jax.device_put, partial(fill_batch, multiple=count), split)
+    return Devices(
+        compile_train,
+        compile_eval,
+        jax.device_put,
+        partial(fill_batch, multiple=count),
+        split,
+        split_each,
+        lambda arrays: jax.device_put(arrays, _sharding(count)),
+        lambda gather: jax.pmap(gather, AXIS, in_axes=(None, 1), out_axes=1),
+    )
 
 
 def fill_batch(batch: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
@@ -98,6 +119,11 @@ def fill_batch(batch: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndar
     if not missing:
         return batch
     return {name: np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for name, x in batch.items()}
+
+
+def _sharding(count: int, *axes: str | None) -> NamedSharding:
+    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def _by_field(whole: Any, cut: Any) -> TrainState:

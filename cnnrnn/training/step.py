@@ -53,6 +53,11 @@ def train_step(
     return new_state, metrics
 
 
+def train_steps(state: TrainState, batches: Batch, **step: Any) -> tuple[TrainState, dict[str, Average]]:
+    """As many steps in one program as there are batches, [K, B, ...]; see `train_step`, the metrics are [K] each."""
+    return lax.scan(partial(train_step, **step), state, batches, unroll=len(batches["mask"]) == 1)
+
+
 def eval_step(
     variables: dict, carry: Any, batch: Batch, *, task: Task, axis_name: str | None = None
 ) -> tuple[Any, dict[str, Average]]:

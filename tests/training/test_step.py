@@ -11,11 +11,12 @@ import optax
 import pytest
 from conftest import shapes_dataset
 
+from cnnrnn.metrics import split
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.tasks.classification import Classification
 from cnnrnn.training.parallel import fill_batch, make_devices
 from cnnrnn.training.state import init_state
-from cnnrnn.training.step import eval_step, train_step
+from cnnrnn.training.step import eval_step, train_steps
 
 TASK = Classification(ConvNet(num_classes=3, features=(4, 4, 4)))
 
@@ -45,16 +46,17 @@ class RecurrentTask(Classification):
         return outputs, jax.lax.stop_gradient(carry), {}
 
 
-def train(parallel, tx, batches, task=TASK):
+def train(parallel, tx, batches, task=TASK, together=1):
     """Parameters and the metrics of each step; then those of an evaluation of the first batch."""
     devices = make_devices(parallel)
-    step = devices.compile_train(partial(train_step, task=task, tx=tx))
+    run = devices.compile_train(partial(train_steps, task=task, tx=tx))
     batches = [devices.fill(batch) for batch in batches]
     state = devices.put_state(jax.jit(partial(init_state, task, tx, seed=0))(batches[0]))
     history = []
-    for batch in batches:
-        state, metrics = step(state, devices.put_batch(batch))
-        history.append(jax.device_get(metrics))
+    for first in range(0, len(batches), together):
+        several = jax.tree.map(lambda *rows: np.stack(rows), *batches[first : first + together])
+        state, metrics = run(state, devices.put_batches(several))
+        history += split(jax.device_get(metrics))
     evaluation = devices.compile_eval(partial(eval_step, task=task))
     _, metrics = evaluation(state.variables, jax.device_get(state.carry), devices.put_batch(batches[0]))
     return jax.device_get(state.params), [*history, jax.device_get(metrics)]
@@ -81,6 +83,16 @@ def test_jit_equals_pmap_in_plain_sgd_with_uneven_masks(task):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), params, params_pmap)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), history, history_pmap)
     assert [metrics["loss"].weight for metrics in history] == [1, 3, 5, 7, 9, 1]
+
+
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_several_steps_in_one_program_are_the_same_steps(parallel):
+    batches = uneven_batches(4)
+    (params, history), (params_one, history_one) = (
+        train(parallel, optax.sgd(0.1), batches, together=together) for together in (4, 1)
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), params, params_one)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), history, history_one)
 
 
 def test_a_step_is_the_gradient_of_the_mean_over_real_examples():
