@@ -1,6 +1,7 @@
 """Four virtual devices for every test, set before JAX is imported, and what several tests train.
 
-Programs that were compiled once in a session are not compiled again, neither here nor in the programs that tests start.
+Programs that were compiled once in a session are not compiled again, neither here, in any of pytest's processes, nor in
+the programs that tests start.
 """
 
 import atexit
@@ -13,7 +14,9 @@ from pathlib import Path
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS = tempfile.mkdtemp(prefix="cnnrnn_tests_")
+if "PYTEST_XDIST_WORKER" not in os.environ:  # the workers share it
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS = tempfile.mkdtemp(prefix="cnnrnn_tests_")
+    atexit.register(shutil.rmtree, PROGRAMS, ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np
@@ -22,7 +25,6 @@ from ml_collections import ConfigDict
 
 from cnnrnn.data.dataset import ArrayDataset
 
-atexit.register(shutil.rmtree, PROGRAMS, ignore_errors=True)
 ROOT = Path(__file__).parent.parent
 
 

@@ -68,6 +68,11 @@ def test_a_device_that_is_not_there(tmp_path, monkeypatch):
     assert_refused(run_command("main", "--config", DIGITS, "--workdir", tmp_path / "w"), 2, "JAX cannot start")
 
 
+def test_an_implementation_that_needs_another_device(tmp_path):
+    words = ["--config", "configs/pydoc_lstm.py", "--workdir", tmp_path / "w", "--config.model.implementation=cudnn"]
+    assert_refused(run_command("main", *words), 2, "model.implementation is 'cudnn', but JAX runs on 1 x cpu")
+
+
 def test_a_closed_stdout_ends_no_training(tmp_path):
     words = ["--config", DIGITS, "--workdir", str(tmp_path / "w"), "--config.train.num_steps=5"]
     command = [sys.executable, "-m", "cnnrnn.main", *words]

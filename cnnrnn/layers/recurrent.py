@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnrnn.layers import cudnn_lstm
 from cnnrnn.layers.cells import LSTM, Cell, State, Weights
+from cnnrnn.layers.cudnn_lstm import Implementation
 from cnnrnn.layers.precision import Precision
 from cnnrnn.layers.scan import Direction, scan
 
@@ -30,6 +32,9 @@ class Recurrent(nn.Module):
       recurrent_dropout_rate: the share of units whose way back into the gates is cut, for all steps of a call in
         training (Gal, Ghahramani 2016).
       precision: of the products, see cnnrnn/layers/precision.py.
+      implementation: "scan" is the loop of cnnrnn/layers/scan.py; "cudnn" the operation of cnnrnn/layers/cudnn_lstm.py,
+        refused where its conditions do not hold; "auto" that operation where they do, which is on one NVIDIA GPU,
+        and the loop elsewhere. Both compute the same, but only the loop the gates, so whoever asks for these gets it.
     """
 
     hidden_size: int
@@ -41,6 +46,7 @@ class Recurrent(nn.Module):
     weight_drop_rate: float = 0.0
     recurrent_dropout_rate: float = 0.0
     precision: Precision = "float32"
+    implementation: Implementation = "auto"
 
     @nn.compact
     def __call__(
@@ -50,7 +56,11 @@ class Recurrent(nn.Module):
         lengths: jax.Array | None = None,
         train: bool = False,
     ) -> tuple[jax.Array, State]:
-        """[B, T, D] and a state -> outputs and the state after; see `scan`. The gates are sown into "gates"."""
+        """[B, T, D] and a state -> outputs and the state after; see `scan`. The gates are sown into "gates".
+
+        Raises:
+          ValueError: `implementation` is "cudnn" and a condition of it does not hold.
+        """
         ways = (2,) if self.direction == "both" else ()
         weights = self._weights(ways, x.shape[-1])
         if train and self.weight_drop_rate:
@@ -60,6 +70,17 @@ class Recurrent(nn.Module):
         if train and self.recurrent_dropout_rate:
             ones = jnp.ones((x.shape[0], *ways, self.hidden_size), x.dtype)
             keep = nn.Dropout(self.recurrent_dropout_rate, deterministic=False)(ones)
+        asked_for_gates = self.is_mutable_collection("gates") and not self.is_initializing()
+        in_cudnn = cudnn_lstm.is_chosen(
+            self.implementation,
+            self.cell,
+            x,
+            direction=self.direction,
+            masked=keep is not None,
+            precision=self.precision,
+        )
+        if in_cudnn and not asked_for_gates:
+            return cudnn_lstm.lstm(weights, x, state, lengths=lengths, direction=self.direction)
         outputs, state, gates = scan(
             self.cell,
             weights,
@@ -70,7 +91,7 @@ class Recurrent(nn.Module):
             keep=keep,
             precision=self.precision,
         )
-        if self.is_mutable_collection("gates") and not self.is_initializing():
+        if asked_for_gates:
             self.sow("gates", "gates", gates)
         return outputs, state
 

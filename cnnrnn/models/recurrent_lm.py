@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnrnn.errors import ConfigError
+from cnnrnn.layers import cudnn_lstm
 from cnnrnn.layers.cells import CELLS, State, init_state
 from cnnrnn.layers.precision import dot_general, product
 from cnnrnn.layers.recurrent import Recurrent, Stack, dropout, uniform_within
@@ -38,6 +40,7 @@ class RecurrentLM(nn.Module):
       same_mask: one mask for all steps of a call for these three, instead of one for each.
       recurrent_dropout_rate, weight_drop_rate: see `Recurrent`.
       precision: of the products, see cnnrnn/layers/precision.py.
+      implementation: of the layers, see `Recurrent`.
     """
 
     vocab_size: Count
@@ -57,6 +60,7 @@ class RecurrentLM(nn.Module):
     recurrent_dropout_rate: Fraction = 0.0
     weight_drop_rate: Fraction = 0.0
     precision: Literal["float32", "bf16"] = "float32"
+    implementation: Literal["auto", "scan", "cudnn"] = "auto"
 
     @nn.compact
     def __call__(
@@ -76,6 +80,9 @@ class RecurrentLM(nn.Module):
 
         Returns:
           Logits [B, T, V] and the states after.
+
+        Raises:
+          ConfigError: `implementation` is "cudnn" and a condition of it does not hold.
         """
         within = uniform_within(self.init_scale or 0.1)
         embed = nn.Embed(self.vocab_size, self.embed_size or self.hidden_size, embedding_init=within, name="embedding")
@@ -84,15 +91,21 @@ class RecurrentLM(nn.Module):
             kept = nn.Dropout(self.embedding_dropout_rate, deterministic=False)(jnp.ones(self.vocab_size))  # [V]
             x = x * kept[tokens][..., None]
         x = dropout(self.input_dropout_rate, self.same_mask, x, train)
+        cell, masked = CELLS[self.cell], self.recurrent_dropout_rate > 0
+        try:  # before anything is compiled, and of the training too where this call is none
+            cudnn_lstm.is_chosen(self.implementation, cell, x, masked=masked, precision=self.precision)
+        except ValueError as error:
+            raise ConfigError(f"model.{error}") from error
         layer = functools.partial(
             Recurrent,
-            cell=CELLS[self.cell],
+            cell=cell,
             use_bias=self.use_bias,
             forget_bias=self.forget_bias,
             init_scale=self.init_scale,
             weight_drop_rate=self.weight_drop_rate,
             recurrent_dropout_rate=self.recurrent_dropout_rate,
             precision=self.precision,
+            implementation=self.implementation,
         )
         layers = Stack(self.hidden_sizes, layer, self.layer_dropout_rate, self.same_mask, name="layers")
         outputs, carry = layers(x, carry, train=train)  # [B, T, H]

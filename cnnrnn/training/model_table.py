@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 from jax.extend import core
+from jax.interpreters import partial_eval
 
 
 class Row(NamedTuple):
@@ -47,7 +48,8 @@ def model_rows(model: nn.Module, inputs: tuple) -> list[Row]:
         if path and not any(len(p) > len(path) and p[: len(path)] == path for p in calls)
     }
     flops = dict.fromkeys([*layers, None], 0)
-    for scope, count in _products(jaxpr.jaxpr, ()):
+    needed, _ = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))  # gates that nobody asks for go
+    for scope, count in _products(needed, ()):
         flops[max((path for path in layers if _contains(scope, path)), key=len, default=None)] += count
     rows = [
         Row(".".join(path), kind, _shape(output), _size(variables["params"], path), flops[path])
@@ -81,6 +83,8 @@ def _products(jaxpr: core.Jaxpr, scope: tuple[str, ...]) -> Iterator[tuple[tuple
         here = scope + tuple(stack.split("/") if stack else ())
         if equation.primitive.name in ("dot_general", "conv_general_dilated"):
             yield here, 2 * _multiplications(equation)
+        if equation.primitive.name == "rnn_fwd":
+            yield here, _flops_of_cudnn(equation)
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for inner in _inner(equation.params):
             for owner, count in _products(inner, here):
@@ -96,6 +100,12 @@ def _multiplications(equation: Any) -> int:
     kernel = equation.invars[1].aval.shape
     out_channel = equation.params["dimension_numbers"].rhs_spec[0]
     return outputs * math.prod(kernel) // kernel[out_channel]
+
+
+def _flops_of_cudnn(equation: Any) -> int:
+    (batch_size, num_steps, _), of = equation.invars[0].aval.shape, equation.params
+    ways, hidden_size = 1 + of["bidirectional"], of["hidden_size"]
+    return 2 * batch_size * num_steps * ways * 4 * hidden_size * (of["input_size"] + hidden_size)
 
 
 def _inner(parameters: dict) -> Iterator[core.Jaxpr]:

@@ -14,13 +14,15 @@ from ml_collections import ConfigDict
 from cnnrnn import config as configs
 from cnnrnn.errors import ConfigError, Interrupted, Refusal, WorkdirError
 
-# What may be changed from one start of a run to the next: its length, what it writes, where the same data lie.
+# What may be changed from one start of a run to the next: its length, what it writes, what computes it, where the same
+# data lie.
 CHANGEABLE = (
     "train.num_steps",
     "train.log_every",
     "train.eval_every",
     "train.checkpoint_every",
     "train.keep",
+    "model.implementation",  # the same function; a run that a GPU began may go on without one
     "data.source",  # a text's tokens and their vocabulary are held fast by dataset.json
     "data.data_dir",
     "data.manual_dir",

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnrnn.models.recurrent_lm import RecurrentLM
 from cnnrnn.training.model_table import format_rows, model_rows
 
 
@@ -32,6 +33,13 @@ def test_counts_inside_scans_and_shared_layers():
     assert rows["shared"].flops == 2 * 2 * 5 * 3 * 3 and rows["shared"].parameters == 12
     recurrent = [row for path, row in rows.items() if path.startswith("LSTMCell_0")]
     assert sum(row.flops for row in recurrent) == 2 * 5 * 4 * 3 * (6 + 3)
+
+
+def test_a_layer_of_ours_counts_its_products_once():
+    """Its gates are computed again after the loop for whoever asks for them: nobody here."""
+    table = model_rows(RecurrentLM(10, hidden_size=3, num_layers=1), (jax.ShapeDtypeStruct((1, 5), jnp.int32),))
+    rows = {row.path: row for row in table}
+    assert rows["layers.layer1"].flops == 2 * 5 * 4 * 3 * (3 + 3) and rows["softmax"].flops == 2 * 5 * 3 * 10
 
 
 def test_text_has_a_line_a_layer_and_the_sums():
