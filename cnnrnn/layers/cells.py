@@ -57,7 +57,7 @@ class Cell(Protocol):
         Args:
           weights: `kernel` [n H, D + H], that of the input beside the recurrent one; and all others.
           state: [H, B] each.
-          x: [D, B].
+          x: [D, B]; or, if `kernel` is [n H, H], the recurrent one alone, all that the input adds to z, [n H, B].
           dot: makes the product of two matrices.
         """
         ...
@@ -74,7 +74,8 @@ class Cell(Protocol):
     ) -> tuple[State, jax.Array, jax.Array]:
         """The derivative of `advance`: of the state before a step, its input [D, B], and its z [n H, B].
 
-        Shapes are those of `advance`, but `kernel` is [D + H, n H]; d_after is the gradient of the state after.
+        Shapes are those of `advance`, but `kernel` is [D + H, n H] or [H, n H], and then the gradient of the input has
+        no rows; d_after is the gradient of the state after.
         """
         ...
 
@@ -117,7 +118,7 @@ class Additive(abc.ABC):
 
     def advance(self, weights, state, x, keep, dot):
         """See `Cell`."""
-        z = dot(weights["kernel"], jnp.concatenate([x, kept(state[0], keep)]))
+        z = _multiplied(weights["kernel"], x, kept(state[0], keep), dot)
         z = z + weights["bias"][:, None] if "bias" in weights else z
         return self.activate(state, jnp.split(z, len(self.blocks)), _peephole(weights, axis=0))
 
@@ -260,8 +261,9 @@ class GRU:
         (h,), kernel = state, weights["kernel"]
         size = len(h)
         b_gates, b_candidate = jnp.split(weights["bias"][:, None], [2 * size]) if "bias" in weights else (0, 0)
-        r, u = jnp.split(jax.nn.sigmoid(dot(kernel[: 2 * size], jnp.concatenate([x, kept(h, keep)])) + b_gates), 2)
-        n = jnp.tanh(dot(kernel[2 * size :], jnp.concatenate([x, kept(r * h, keep)])) + b_candidate)
+        x_gates, x_candidate = jnp.split(x, [2 * size]) if kernel.shape[1] == size else (x, x)
+        r, u = jnp.split(jax.nn.sigmoid(_multiplied(kernel[: 2 * size], x_gates, kept(h, keep), dot) + b_gates), 2)
+        n = jnp.tanh(_multiplied(kernel[2 * size :], x_candidate, kept(r * h, keep), dot) + b_candidate)
         return self._mix(h, r, u, n)
 
     def retreat(self, weights, before, gates, after, d_after, keep, dot):
@@ -311,6 +313,11 @@ def _peephole(weights: Weights, axis: int) -> State | None:
         return None
     parts = jnp.split(weights["peephole"], 3, axis=-1)
     return tuple(parts) if axis == -1 else tuple(part[:, None] for part in parts)
+
+
+def _multiplied(kernel: jax.Array, x: jax.Array, h: jax.Array, dot: Callable) -> jax.Array:
+    """What input and state add to z: in one product, unless x has been multiplied before, see `Cell.advance`."""
+    return x + dot(kernel, h) if kernel.shape[1] == len(h) else dot(kernel, jnp.concatenate([x, h]))
 
 
 def _stack(blocks: tuple[jax.Array, ...]) -> jax.Array:

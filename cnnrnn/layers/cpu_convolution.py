@@ -76,13 +76,10 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Padding, bf16: bool) -> 
     """[B, H, W, C] and [F, F, C, K] -> [B, H', W', K], stride 1."""
     if kernel.shape[3] >= FEW and not bf16:
         return _eigen(x, kernel, padding)
-    height, width, _, maps = kernel.shape
     rows, columns = _size(x, kernel, padding)
-    w = _block_width(columns, maps)
-    blocks = _blocks(x, width, padding, w)
-    patches = jnp.concatenate([blocks[:, u : u + rows] for u in range(height)], 3)  # [B, H', n, F (w + F - 1) C]
-    y = _dot(patches, _band(kernel, w), bf16)  # [B, H', n, w K]
-    return y.reshape(len(x), rows, columns, maps)
+    w = _block_width(columns, kernel.shape[3])
+    y = _dot(_patches(x, kernel.shape, padding, w), _band(kernel, w), bf16)  # [B, H', n, w K]
+    return y.reshape(len(x), rows, columns, -1)
 
 
 def _forward(x, kernel, padding, bf16):
@@ -101,10 +98,14 @@ def _kernel_gradient(x, dy, shape, padding, bf16):
     height, width, channels, maps = shape
     rows, columns = dy.shape[1:3]
     w = _block_width(columns, maps)
-    blocks = _blocks(x, width, padding, w)  # [B, H + P, n, (w + F - 1) C]
     dy = dy.reshape(-1, w * maps)
-    flat = [blocks[:, u : u + rows].reshape(len(dy), -1) for u in range(height)]
-    band = jnp.stack([bf16_dot(b, dy, ((0,), (0,))) if bf16 else b.T @ dy for b in flat])
+    if maps < FEW:  # the forward pass has made these already
+        seen = [_patches(x, shape, padding, w)]
+    else:
+        blocks = _blocks(x, width, padding, w)  # [B, H + P, n, (w + F - 1) C]
+        seen = [blocks[:, u : u + rows] for u in range(height)]
+    seen = [s.reshape(len(dy), -1) for s in seen]
+    band = jnp.stack([bf16_dot(s, dy, ((0,), (0,))) if bf16 else s.T @ dy for s in seen])
     band = band.reshape(height, w + width - 1, channels, w, maps)
     return sum(band[:, j : j + width, :, j] for j in range(w))
 
@@ -146,6 +147,13 @@ def _blocks(x, width, padding, w):
     starts = range(0, columns - width + 1, w)
     blocks = [x[:, :, start : start + w + width - 1].reshape(batch, rows, -1) for start in starts]
     return jnp.stack(blocks, 2)
+
+
+def _patches(x, shape, padding, w):
+    """What blocks of w outputs see, a row of a matrix each: [B, H', n, F (w + F - 1) C]."""
+    height, width = shape[:2]
+    blocks = _blocks(x, width, padding, w)
+    return jnp.concatenate([blocks[:, u : blocks.shape[1] - height + 1 + u] for u in range(height)], 3)
 
 
 def _band(kernel, w):

@@ -96,8 +96,8 @@ def _put_back(parts: list[jax.Array], shape: tuple[int, ...], window: Pair, stri
     batch, height, width, channels = shape
     rows, columns = parts[0].shape[1:3]
     if window == strides:  # nothing meets: the parts are interleaved
-        full = jnp.stack(parts, 3).reshape(batch, rows, columns, *window, channels).swapaxes(2, 3)
-        full = full.reshape(batch, rows * window[0], columns * window[1], channels)
+        pairs = [jnp.concatenate(parts[u * window[1] : (u + 1) * window[1]], -1) for u in range(window[0])]
+        full = jnp.stack(pairs, 2).reshape(batch, rows * window[0], columns * window[1], channels)
         return jnp.pad(full, ((0, 0), (0, height - full.shape[1]), (0, width - full.shape[2]), (0, 0)))
     total = jnp.zeros((), parts[0].dtype)
     for number, part in enumerate(parts):

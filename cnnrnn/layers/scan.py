@@ -11,6 +11,7 @@ from cnnrnn.layers.cells import Cell, Gates, State, Weights, init_state, project
 from cnnrnn.layers.precision import Precision, bf16_dot, computes_in_bf16
 
 Direction = Literal["forward", "backward", "both"]
+LARGE = 10 << 20  # bytes: a joint kernel beyond it leaves the cache, and each step pays for reading it again
 
 
 def scan(
@@ -82,6 +83,11 @@ class _Way(NamedTuple):
         a, b = (jnp.moveaxis(s, 1, 2).reshape(-1, s.shape[1]) for s in (a, b))  # [T B, H], [T B, K]
         return _product(self.bf16, a.T, b)
 
+    def each_dot(self, a, b):
+        """[M, K] and [T, K, B] -> [T, M, B], in one product."""
+        columns = jnp.moveaxis(b, 1, 0).reshape(b.shape[1], -1)  # [K, T B]
+        return jnp.moveaxis(_product(self.bf16, a, columns).reshape(-1, len(b), b.shape[2]), 0, 1)
+
     def place_before(self, t):
         """Of the step that comes before step t in this way."""
         return t + 1 if self.reverse else t - 1
@@ -123,8 +129,10 @@ def _loop(way, weights, x, real, state, keep):
 
 
 def _loop_forward(way, weights, x, real, state, keep):
-    weights = weights | {"kernel": _kernel(weights)}
-    turned = weights | {"kernel": weights["kernel"].T}
+    inner, multiplied = weights | {"kernel": _kernel(weights)}, x
+    if _is_apart(weights):
+        multiplied = way.each_dot(weights["input"].T, x)  # [T, n H, B]
+    turned = inner | {"kernel": inner["kernel"].T}
 
     def advance(state, inputs):
         x, real = inputs
@@ -132,8 +140,8 @@ def _loop_forward(way, weights, x, real, state, keep):
         new = _held(real, new, state)
         return new, (new, tuple(gates[name] for name in way.cell.blocks))
 
-    _, (states, gates) = lax.scan(advance, state, (x, real), reverse=way.reverse)
-    return states, (weights, x, real, state, keep, states, gates)
+    _, (states, gates) = lax.scan(advance, state, (multiplied, real), reverse=way.reverse)
+    return states, (inner, x, real, state, keep, states, gates)
 
 
 def _loop_backward(way, saved, d_states):
@@ -160,6 +168,8 @@ def _loop_backward(way, saved, d_states):
     end = tuple(s[0 if way.reverse else -1] for s in states)
     inputs = jnp.arange(len(x)), d_states, gates, real
     (d_state, _), (d_x, d_z) = lax.scan(retreat, (zeros, end), inputs, reverse=not way.reverse)
+    if _is_apart(weights):
+        d_x = way.each_dot(weights["input"], d_z)
     before, by_name = _before(way, start, states), dict(zip(way.cell.blocks, gates, strict=True))
     d_weights = {
         "input": way.sum_dot(x, d_z),
@@ -177,8 +187,15 @@ def _loop_backward(way, saved, d_states):
 _loop.defvjp(_loop_forward, _loop_backward)
 
 
+def _is_apart(weights):
+    """Whether the input is multiplied before the loop, for all steps in one product, instead of within it."""
+    return sum(weights[name].size * weights[name].dtype.itemsize for name in ("input", "recurrent")) > LARGE
+
+
 def _kernel(weights):
-    """The kernel of the input above the recurrent one, [D + H, n H]."""
+    """What the loop multiplies with: the kernel of the input above the recurrent one, [D + H, n H], or that alone."""
+    if _is_apart(weights):
+        return weights["recurrent"]
     return jnp.concatenate([weights["input"], weights["recurrent"]])
 
 

@@ -4,7 +4,7 @@ import json
 import sys
 from functools import partial
 
-from workloads import WORKLOADS, Images, LanguageModel, Layer, time_calls
+from workloads import Images, LanguageModel, Layer, time_calls, workload
 
 from cnnrnn import runtime
 
@@ -137,7 +137,7 @@ def main(name: str, what: str, precision: str, seconds: float) -> None:
     if what == "ceiling":
         print(json.dumps(time_calls(ceiling(precision), jax.block_until_ready, seconds)))
         return
-    state, step, forward = prepare(WORKLOADS[name], precision)
+    state, step, forward = prepare(workload(name), precision)
     if what == "forward":
         run = partial(jax.jit(forward), state)
     else:

@@ -6,7 +6,7 @@ import sys
 import torch
 from torch import nn
 from torch.nn import functional
-from workloads import WORKLOADS, Images, LanguageModel, Layer, Speech, time_calls
+from workloads import Images, LanguageModel, Layer, Speech, time_calls, workload
 
 
 class LSTMLanguageModel(nn.Module):
@@ -156,7 +156,7 @@ def prepare(w, autocast, compiled):
 def main(name: str, what: str, precision: str, seconds: float) -> None:
     """Times one thing; what: "step", "forward", or "compiled", a step through `torch.compile`."""
     torch.manual_seed(0)
-    step, forward = prepare(WORKLOADS[name], precision == "bf16", what == "compiled")
+    step, forward = prepare(workload(name), precision == "bf16", what == "compiled")
     print(json.dumps(time_calls(forward if what == "forward" else step, lambda result: None, seconds)))
 
 

@@ -89,6 +89,13 @@ WORKLOADS = {
 }
 
 
+def workload(name: str) -> Images | Layer | LanguageModel | Speech:
+    """One of the above by name, changed by what follows: "lenet5:batch_size=1024"."""
+    name, *changes = name.split(":")
+    pairs = (change.split("=") for change in changes)
+    return dataclasses.replace(WORKLOADS[name], **{field: int(value) for field, value in pairs})
+
+
 def time_calls(run: Callable, wait: Callable, seconds: float) -> dict[str, float]:
     """The median time of a call in ms, each waited for, over as many as fit after a warm-up, and the peak memory."""
     wait(run())

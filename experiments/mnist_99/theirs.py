@@ -1,0 +1,62 @@
+"""Trains LeNet-5 on MNIST in PyTorch and prints [step, accuracy] at every test: theirs.py FOLDER RECIPE SEED."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def read(file: Path, header: int) -> torch.Tensor:
+    """An idx file as uint8, without its header of so many bytes."""
+    return torch.from_numpy(np.frombuffer(gzip.open(file).read(), np.uint8, offset=header).copy())
+
+
+def split(folder: Path, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    images = read(folder / f"{name}-images-idx3-ubyte.gz", 16).view(-1, 1, 28, 28)
+    return images, read(folder / f"{name}-labels-idx1-ubyte.gz", 8).long()
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    return (images.float() / 255 - 0.1307) / 0.3081
+
+
+def rate(step: int, num_steps: int, warmup_steps: int) -> float:
+    """The share of the learning rate: up in a line, then down in a line."""
+    return step / warmup_steps if step < warmup_steps else 1 - (step - warmup_steps) / (num_steps - warmup_steps)
+
+
+def main(folder: Path, recipe: dict, seed: int) -> None:
+    torch.manual_seed(seed)
+    images, labels = split(folder, "train")
+    test_images, test_labels = split(folder, "t10k")
+    net = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(net.parameters(), recipe["learning_rate"], momentum=0.9)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: rate(step, recipe["num_steps"], recipe["warmup_steps"])
+    )
+    size = recipe["batch_size"]
+    order = torch.cat([torch.randperm(len(images)) for _ in range(recipe["num_steps"] * size // len(images) + 1)])
+    for step in range(recipe["num_steps"]):
+        rows = order[step * size : (step + 1) * size]
+        loss = functional.cross_entropy(net(normalise(images[rows])), labels[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % recipe["eval_every"] == 0:
+            with torch.no_grad():
+                pairs = zip(test_images.split(1000), test_labels.split(1000), strict=True)
+                right = sum((net(normalise(x)).argmax(1) == y).sum().item() for x, y in pairs)
+            print(json.dumps([step + 1, right / len(test_labels)]), flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]))
