@@ -9,7 +9,7 @@ runs `advance`, the same with the units first, and its derivative `retreat` (cnn
 
 import abc
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import jax
@@ -55,10 +55,11 @@ class Cell(Protocol):
         So a kernel is the left factor of its product and its blocks are rows, which a CPU runs up to twice as fast.
 
         Args:
-          weights: `kernel` [n H, D + H], that of the input beside the recurrent one; and all others.
+          weights: all, and `kernel`, that of the input beside the recurrent one, [n H, D + H], in a tuple: of every
+            direction that the loop runs in.
           state: [H, B] each.
           x: [D, B]; or, if `kernel` is [n H, H], the recurrent one alone, all that the input adds to z, [n H, B].
-          dot: makes the product of two matrices.
+          dot: makes the product of kernels and a matrix.
         """
         ...
 
@@ -258,25 +259,25 @@ class GRU:
 
     def advance(self, weights, state, x, keep, dot):
         """See `Cell`."""
-        (h,), kernel = state, weights["kernel"]
-        size = len(h)
+        (h,), size = state, len(state[0])
+        k_gates, k_candidate = _split(weights["kernel"], 2 * size, axis=0)
         b_gates, b_candidate = jnp.split(weights["bias"][:, None], [2 * size]) if "bias" in weights else (0, 0)
-        x_gates, x_candidate = jnp.split(x, [2 * size]) if kernel.shape[1] == size else (x, x)
-        r, u = jnp.split(jax.nn.sigmoid(_multiplied(kernel[: 2 * size], x_gates, kept(h, keep), dot) + b_gates), 2)
-        n = jnp.tanh(_multiplied(kernel[2 * size :], x_candidate, kept(r * h, keep), dot) + b_candidate)
+        x_gates, x_candidate = (x, x) if k_gates[0].shape[1] > size else jnp.split(x, [2 * size])
+        r, u = jnp.split(jax.nn.sigmoid(_multiplied(k_gates, x_gates, kept(h, keep), dot) + b_gates), 2)
+        n = jnp.tanh(_multiplied(k_candidate, x_candidate, kept(r * h, keep), dot) + b_candidate)
         return self._mix(h, r, u, n)
 
     def retreat(self, weights, before, gates, after, d_after, keep, dot):
         """See `Cell`."""
-        (h,), (d_h,), kernel = before, d_after, weights["kernel"]  # [D + H, 3 H]
-        size = len(h)
+        (h,), (d_h,), size = before, d_after, len(before[0])
+        k_gates, k_candidate = _split(weights["kernel"], 2 * size, axis=1)  # [D + H, 2 H], [D + H, H]
         r, u, n = (gates[name] for name in self.blocks)
         d_n = d_h * (1 - u) * (1 - n**2)
-        from_n = dot(kernel[:, 2 * size :], d_n)  # [D + H, B]
+        from_n = dot(k_candidate, d_n)  # [D + H, B]
         d_rh = kept(from_n[-size:], keep)
         d_r, d_u = d_rh * h * r * (1 - r), d_h * (h - n) * u * (1 - u)
         d_z = _stack((d_r, d_u, d_n))
-        from_gates = dot(kernel[:, : 2 * size], d_z[: 2 * size])
+        from_gates = dot(k_gates, d_z[: 2 * size])
         d_h = d_h * u + d_rh * r + kept(from_gates[-size:], keep)
         return (d_h,), from_n[:-size] + from_gates[:-size], d_z
 
@@ -315,9 +316,14 @@ def _peephole(weights: Weights, axis: int) -> State | None:
     return tuple(parts) if axis == -1 else tuple(part[:, None] for part in parts)
 
 
-def _multiplied(kernel: jax.Array, x: jax.Array, h: jax.Array, dot: Callable) -> jax.Array:
+def _multiplied(kernels: tuple[jax.Array, ...], x: jax.Array, h: jax.Array, dot: Callable) -> jax.Array:
     """What input and state add to z: in one product, unless x has been multiplied before, see `Cell.advance`."""
-    return x + dot(kernel, h) if kernel.shape[1] == len(h) else dot(kernel, jnp.concatenate([x, h]))
+    return x + dot(kernels, h) if kernels[0].shape[1] == len(h) else dot(kernels, jnp.concatenate([x, h]))
+
+
+def _split(kernels: tuple[jax.Array, ...], at: int, axis: int) -> Iterator[tuple[jax.Array, ...]]:
+    """Both parts of every kernel."""
+    return zip(*(jnp.split(kernel, [at], axis) for kernel in kernels), strict=True)
 
 
 def _stack(blocks: tuple[jax.Array, ...]) -> jax.Array:

@@ -53,14 +53,21 @@ def scan(
     if state is None:
         state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
         state = tuple(jnp.stack([s, s], 1) for s in state) if direction == "both" else state
+    ways = (
+        [{name: weight[half] for name, weight in weights.items()} for half in (0, 1)]
+        if direction == "both"
+        else [weights]
+    )
+    kernels = tuple(_kernel(one) for one in ways)
     x = x.transpose(1, 2, 0)  # [T, D, B]: units first, see `Cell.advance`
     state, keep = jax.tree.map(lambda s: jnp.moveaxis(s, 0, -1), (state, keep))  # [H, B] or [2, H, B]
     if direction != "both":
-        outputs, state, gates = _run(way, weights, x, real, state, keep)
+        outputs, state, gates = _run(way, kernels, weights, x, real, state, keep)
     else:
         x = jnp.stack([x, jnp.flip(x, 0)])  # [2, T, D, B]: both ways begin at place 0
         real = None if real is None else jnp.stack([real, jnp.flip(real, 0)])
-        outputs, state, gates = jax.vmap(partial(_run, way))(weights, x, real, state, keep)
+        both = jax.vmap(partial(_run, way, kernels))
+        outputs, state, gates = both(weights, x, real, state, keep)
         outputs, gates = jax.tree.map(_in_order, (outputs, gates))
     state = jax.tree.map(lambda s: jnp.moveaxis(s, -1, 0), state)  # [B, H] or [B, 2, H]
     outputs, gates = jax.tree.map(lambda steps: steps.transpose(2, 0, 1), (outputs, gates))  # [B, T, H]
@@ -74,9 +81,9 @@ class _Way(NamedTuple):
     reverse: bool
     bf16: bool
 
-    def dot(self, a, b):
-        """[M, K] and [K, N] -> [M, N]."""
-        return _product(self.bf16, a, b)
+    def dot(self, kernels, b):
+        """The kernel [M, K] of each direction and [K, N] -> [M, N]."""
+        return _product(self.bf16, kernels, b)
 
     def sum_dot(self, a, b):
         """[T, H, B] and [T, K, B] -> [H, K]."""
@@ -94,23 +101,31 @@ class _Way(NamedTuple):
 
 
 def _product(bf16, a, b):
-    """A product of matrices; of both directions at once two: XLA:CPU runs a batch of products at half speed."""
+    """A product of matrices; of both directions at once two: XLA:CPU runs a batch of products at half speed.
+
+    a may be a tuple of matrices, one for each direction: a loop would cut them out of one array again in every step.
+    """
 
     @jax.custom_batching.custom_vmap
     def product(a, b):
+        a = a[0] if isinstance(a, tuple) else a
         return bf16_dot(a, b, ((1,), (0,))) if bf16 else a @ b
 
     @product.def_vmap
     def each(axis_size, batched, a, b):
-        pairs = [(x if is_batched else [x] * axis_size) for x, is_batched in zip((a, b), batched, strict=True)]
-        return jnp.stack([_product(bf16, *pair) for pair in zip(*pairs, strict=True)]), True
+        lefts = a if isinstance(a, tuple) or batched[0] else [a] * axis_size
+        rights = b if batched[1] else [b] * axis_size
+        return jnp.stack([_product(bf16, *pair) for pair in zip(lefts, rights, strict=True)]), True
 
     return product(a, b)
 
 
-def _run(way, weights, x, real, state, keep):
-    """One way over the steps of x [T, D, B]: outputs, the state at the end, the gates of all steps, [T, H, B] each."""
-    states = _loop(way, weights, x, real, state, keep)
+def _run(way, kernels, weights, x, real, state, keep):
+    """One way over the steps of x [T, D, B]: outputs, the state at the end, the gates of all steps, [T, H, B] each.
+
+    kernels: what the loop multiplies with, see `_kernel`, of each direction.
+    """
+    states = _loop(way, kernels, weights, x, real, state, keep)
     rows = lambda steps: steps.swapaxes(-1, -2)  # noqa: E731
     before = tuple(rows(s) for s in _before(way, state, states))  # [T, B, H]
     _, gates = way.cell.step(weights, before, project(weights, rows(x)), None if keep is None else rows(keep))
@@ -119,20 +134,18 @@ def _run(way, weights, x, real, state, keep):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _loop(way, weights, x, real, state, keep):
+def _loop(way, kernels, weights, x, real, state, keep):
     """The state after each step, [T, H, B] each.
 
     Its derivative keeps the gates; backward in time only the gradients of the state and of z are computed, and those of
     the kernels, which automatic differentiation would carry through every step, are large products after the loop.
     """
-    return _loop_forward(way, weights, x, real, state, keep)[0]
+    return _loop_forward(way, kernels, weights, x, real, state, keep)[0]
 
 
-def _loop_forward(way, weights, x, real, state, keep):
-    inner, multiplied = weights | {"kernel": _kernel(weights)}, x
-    if _is_apart(weights):
-        multiplied = way.each_dot(weights["input"].T, x)  # [T, n H, B]
-    turned = inner | {"kernel": inner["kernel"].T}
+def _loop_forward(way, kernels, weights, x, real, state, keep):
+    multiplied = way.each_dot(weights["input"].T, x) if _is_apart(weights) else x  # [T, n H, B] or [T, D, B]
+    turned = weights | {"kernel": tuple(kernel.T for kernel in kernels)}
 
     def advance(state, inputs):
         x, real = inputs
@@ -141,11 +154,12 @@ def _loop_forward(way, weights, x, real, state, keep):
         return new, (new, tuple(gates[name] for name in way.cell.blocks))
 
     _, (states, gates) = lax.scan(advance, state, (multiplied, real), reverse=way.reverse)
-    return states, (inner, x, real, state, keep, states, gates)
+    return states, (kernels, weights, x, real, state, keep, states, gates)
 
 
 def _loop_backward(way, saved, d_states):
-    weights, x, real, start, keep, states, gates = saved
+    kernels, weights, x, real, start, keep, states, gates = saved
+    inner = weights | {"kernel": kernels}
     first = len(x) - 1 if way.reverse else 0
 
     def retreat(carry, inputs):
@@ -159,7 +173,7 @@ def _loop_backward(way, saved, d_states):
         d_new = jax.tree.map(jnp.add, d_new, d_state)
         d_step = _held(real, d_new, jax.tree.map(jnp.zeros_like, d_new))
         by_name = dict(zip(way.cell.blocks, gates, strict=True))
-        d_state, d_x, d_z = way.cell.retreat(weights, before, by_name, after, d_step, keep, way.dot)
+        d_state, d_x, d_z = way.cell.retreat(inner, before, by_name, after, d_step, keep, way.dot)
         if real is not None:  # a step of padding hands the gradient on as it is
             d_state = jax.tree.map(lambda d, new: jnp.where(real, d, new), d_state, d_new)
         return (d_state, before), (d_x, d_z)
@@ -181,7 +195,7 @@ def _loop_backward(way, saved, d_states):
         d_i, d_f, _, d_o = jnp.split(d_z, 4, 1)
         pairs = (d_i, before[1]), (d_f, before[1]), (d_o, states[1])
         d_weights["peephole"] = jnp.concatenate([jnp.sum(d * c, (0, 2)) for d, c in pairs])
-    return d_weights, d_x, None, d_state, None
+    return None, d_weights, d_x, None, d_state, None  # the kernels are weights again
 
 
 _loop.defvjp(_loop_forward, _loop_backward)
