@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import rnn
 
-from cnnrnn.layers.cells import LSTM, Cell, State, Weights, init_state
+from cnnrnn.layers.cells import LSTM
 from cnnrnn.layers.precision import Precision
+from cnnrnn.layers.recurrence import Cell, State, Weights, init_state
 from cnnrnn.layers.scan import Direction
 
 Implementation = Literal["auto", "scan", "cudnn"]

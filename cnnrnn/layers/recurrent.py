@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers import cudnn_lstm
-from cnnrnn.layers.cells import LSTM, Cell, State, Weights
+from cnnrnn.layers.cells import LSTM
 from cnnrnn.layers.cudnn_lstm import Implementation
 from cnnrnn.layers.precision import Precision
+from cnnrnn.layers.recurrence import Cell, State, Weights
 from cnnrnn.layers.scan import Direction, scan
 
 

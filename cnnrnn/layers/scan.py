@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnrnn.layers.cells import Cell, Gates, State, Weights, init_state, project
 from cnnrnn.layers.precision import Precision, bf16_dot, computes_in_bf16
+from cnnrnn.layers.recurrence import Cell, Gates, State, Weights, init_state, project
 
 Direction = Literal["forward", "backward", "both"]
 LARGE = 10 << 20  # bytes: a joint kernel beyond it leaves the cache, and each step pays for reading it again
@@ -53,12 +53,8 @@ def scan(
     if state is None:
         state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
         state = tuple(jnp.stack([s, s], 1) for s in state) if direction == "both" else state
-    ways = (
-        [{name: weight[half] for name, weight in weights.items()} for half in (0, 1)]
-        if direction == "both"
-        else [weights]
-    )
-    kernels = tuple(_kernel(one) for one in ways)
+    halves = [weights] if direction != "both" else [{name: w[way] for name, w in weights.items()} for way in (0, 1)]
+    kernels = tuple(map(_kernel, halves))
     x = x.transpose(1, 2, 0)  # [T, D, B]: units first, see `Cell.advance`
     state, keep = jax.tree.map(lambda s: jnp.moveaxis(s, 0, -1), (state, keep))  # [H, B] or [2, H, B]
     if direction != "both":

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from cnnrnn.errors import ConfigError
 from cnnrnn.layers import cudnn_lstm
-from cnnrnn.layers.cells import CELLS, State, init_state
+from cnnrnn.layers.cells import CELLS
 from cnnrnn.layers.precision import dot_general, product
+from cnnrnn.layers.recurrence import State, init_state
 from cnnrnn.layers.recurrent import Recurrent, Stack, dropout, uniform_within
 from cnnrnn.signatures import Count, Fraction, Positive
 

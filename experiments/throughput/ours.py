@@ -79,7 +79,7 @@ def prepare(w, precision):
     if isinstance(w, Layer):
         x = rng.normal(size=(w.batch_size, w.num_steps, w.hidden_size)).astype(np.float32)
         layer = Recurrent(w.hidden_size, LSTM(), precision=precision)
-        state = layer.init(jax.random.key(0), x), jnp.asarray(x)
+        state = jax.jit(layer.init)(jax.random.key(0), x), jnp.asarray(x)
         total = lambda state: layer.apply(*state)[0].sum()  # noqa: E731
 
         def step(state):
@@ -101,7 +101,7 @@ def prepare(w, precision):
     frames = rng.normal(size=(w.batch_size, w.num_steps, w.num_features)).astype(np.float32)
     labels = rng.integers(1, w.num_classes, (w.batch_size, w.label_length))
     model, tx = Tagger(w, precision), optax.sgd(0.01, momentum=0.9)
-    params = model.init(jax.random.key(0), frames)
+    params = jax.jit(model.init)(jax.random.key(0), frames)
 
     def loss(params, frames, labels):
         logits = model.apply(params, frames)
@@ -123,7 +123,7 @@ def of_task(task, tx, batch):
         return (state, pair[1]), metrics
 
     forward = lambda pair: task.forward(pair[0].variables, pair[0].carry, pair[1])[0]  # noqa: E731
-    return (init_state(task, tx, batch, seed=0), batch), step, forward
+    return (jax.jit(partial(init_state, task, tx, seed=0))(batch), batch), step, forward
 
 
 def ceiling(precision):
