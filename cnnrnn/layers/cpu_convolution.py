@@ -99,7 +99,7 @@ def _kernel_gradient(x, dy, shape, padding, bf16):
     rows, columns = dy.shape[1:3]
     w = _block_width(columns, maps)
     dy = dy.reshape(-1, w * maps)
-    if maps < FEW:  # the forward pass has made these already
+    if channels < FEW:  # so few columns that one product pays
         seen = [_patches(x, shape, padding, w)]
     else:
         blocks = _blocks(x, width, padding, w)  # [B, H + P, n, (w + F - 1) C]
