@@ -55,6 +55,12 @@ def _largest_forward(x, window, strides):
 
 def _largest_backward(window, strides, saved, dy):
     x, y = saved
+    if window == strides:
+        place = jnp.full(y.shape, window[0] * window[1] - 1)  # of the first largest value in its window, by rows
+        for number, values in reversed([*enumerate(_shifted(x, window, strides))][:-1]):
+            place = jnp.where(values == y, number, place)
+        here = jnp.arange(window[0])[:, None, None, None] * window[1] + jnp.arange(window[1])[:, None]  # [F, 1, F, 1]
+        return (_laid_out(jnp.where(_wide(place) == here, _wide(dy), 0), x.shape),)
     parts, free = [], jnp.ones(y.shape, bool)
     for values in _shifted(x, window, strides):
         parts.append(jnp.where(free & (values == y), dy, 0))
@@ -71,6 +77,8 @@ def _sum(x: jax.Array, window: Pair, strides: Pair) -> jax.Array:
 
 
 def _sum_backward(window, strides, shape, dy):
+    if window == strides:
+        return (_laid_out(jnp.repeat(jnp.repeat(_wide(dy), window[0], 2), window[1], 4), shape),)
     return (_put_back([dy] * (window[0] * window[1]), shape, window, strides),)
 
 
@@ -91,14 +99,22 @@ def _shifted(x: jax.Array, window: Pair, strides: Pair) -> Iterator[jax.Array]:
             yield x[:, u : end[0] : strides[0], v : end[1] : strides[1]]
 
 
+def _wide(y: jax.Array) -> jax.Array:
+    """[B, H', W', C] -> [B, H', 1, W', 1, C], for what every place of a window shares."""
+    return y[:, :, None, :, None]
+
+
+def _laid_out(tiles: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Windows beside each other, [B, H', F, W', F, C] -> [B, H, W, C], with zeros where none reaches."""
+    batch, rows, height, columns, width, channels = tiles.shape
+    missing = (0, shape[1] - rows * height), (0, shape[2] - columns * width)
+    return jnp.pad(tiles.reshape(batch, rows * height, columns * width, channels), ((0, 0), *missing, (0, 0)))
+
+
 def _put_back(parts: list[jax.Array], shape: tuple[int, ...], window: Pair, strides: Pair) -> jax.Array:
     """The transposition of `_shifted`: each part goes where it came from, and what meets is added."""
-    batch, height, width, channels = shape
+    _, height, width, _ = shape
     rows, columns = parts[0].shape[1:3]
-    if window == strides:  # nothing meets: the parts are interleaved
-        pairs = [jnp.concatenate(parts[u * window[1] : (u + 1) * window[1]], -1) for u in range(window[0])]
-        full = jnp.stack(pairs, 2).reshape(batch, rows * window[0], columns * window[1], channels)
-        return jnp.pad(full, ((0, 0), (0, height - full.shape[1]), (0, width - full.shape[2]), (0, 0)))
     total = jnp.zeros((), parts[0].dtype)
     for number, part in enumerate(parts):
         u, v = divmod(number, window[1])
