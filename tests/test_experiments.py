@@ -51,3 +51,17 @@ def test_throughput():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[2].startswith("| lstm_35_20_200 | -, - | ")
+
+
+def test_a_step_and_its_input_overlap_can_be_measured():
+    command = [sys.executable, "experiments/throughput/overlap.py", "--steps=2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()[2:]] == ["0", "0", "5", "10", "20"]
+
+
+def test_the_time_to_99_percent_ends_at_the_first_test_that_reaches_it():
+    code = "import run; print(run.time_to_mark(test for test in [(117, 0.98), (234, 0.99), (351, 0.995)])[1])"
+    folder = ROOT / "experiments" / "mnist_99"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "234", done.stderr

@@ -19,7 +19,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 MARK = 0.99
-RECIPE = dict(num_steps=1404, eval_every=117, batch_size=128, learning_rate=0.1, warmup_steps=100)
+RECIPE = dict(num_steps=1872, eval_every=117, batch_size=128, learning_rate=0.1, warmup_steps=100)
 
 
 def main() -> None:

@@ -41,8 +41,9 @@ def main() -> None:
     run = devices.compile_train(partial(train_steps, task=task, tx=tx))
     print("| a batch comes late by, ms | a step takes, ms |\n|---|---|")
     for late in (0, 0, 5, 10, 20):  # the first is the warm-up
-        feed, meter = Feed(Late(data, late / 1e3), devices, "host"), Meter(0)
+        feed = Feed(Late(data, late / 1e3), devices, "host")
         state = devices.put_state(jax.jit(partial(init_state, task, tx, seed=0))(data.batch(0)))
+        meter = Meter(0)
         for step in range(arguments.steps):
             state, sums = run(state, feed.batches(step, 1))
             meter.add(sums)
