@@ -53,7 +53,7 @@ def scan(
     if state is None:
         state = init_state(cell, batch_size, weights["recurrent"].shape[-2], x.dtype)
         state = tuple(jnp.stack([s, s], 1) for s in state) if direction == "both" else state
-    halves = [weights] if direction != "both" else [{name: w[way] for name, w in weights.items()} for way in (0, 1)]
+    halves = [weights] if direction != "both" else [{name: w[half] for name, w in weights.items()} for half in (0, 1)]
     kernels = tuple(map(_kernel, halves))
     x = x.transpose(1, 2, 0)  # [T, D, B]: units first, see `Cell.advance`
     state, keep = jax.tree.map(lambda s: jnp.moveaxis(s, 0, -1), (state, keep))  # [H, B] or [2, H, B]
