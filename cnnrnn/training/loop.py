@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from cnnrnn.command import say
 from cnnrnn.config import build
 from cnnrnn.data.dataset import Batch, Dataset
-from cnnrnn.errors import Interrupted
+from cnnrnn.errors import DataError, Interrupted
 from cnnrnn.optim import observe
 from cnnrnn.signatures import Count
 from cnnrnn.tasks.task import Task
@@ -91,6 +91,7 @@ def fit(
 
     Raises:
       NumericalError: the loss of a step is not finite.
+      DataError: a batch cannot be read; the steps before it have been saved.
       Interrupted: a signal asked the run to stop; it has been saved.
     """
     devices = make_devices(parallel)
@@ -105,7 +106,7 @@ def fit(
 
     with closing(Checkpoints(workdir.path / "checkpoints", keep)) as checkpoints:
         state, step, meter = _start(checkpoints, initial, first)
-        state = devices.put_state(state)
+        state, saved = devices.put_state(state), step
         with Log(workdir.path, step, num_steps) as log, StopRequest() as stop:
 
             def test(split: str) -> float:
@@ -115,7 +116,13 @@ def fit(
 
             while step < num_steps:
                 count = steps_together(step, num_steps, steps_per_dispatch, log_every, eval_every, checkpoint_every)
-                state, sums = run_steps(state, feed.batches(step, count))  # sent off; the next batches do not wait
+                try:
+                    batches = feed.batches(step, count)
+                except DataError:  # a set may be read as it is trained on: what was done before is kept
+                    if step > saved:
+                        checkpoints.save(step, state, meter.record(step))
+                    raise
+                state, sums = run_steps(state, batches)  # sent off; the next batches do not wait
                 meter.add(sums)
                 step += count
                 due = partial(_is_due, step, num_steps)
@@ -129,6 +136,7 @@ def fit(
                 stopping = bool(stop)  # asked once: a signal may come at any line
                 if due(checkpoint_every) or stopping:
                     checkpoints.save(step, state, meter.record(step))
+                    saved = step
                 log.advance(step)
                 if stopping and step < num_steps:
                     raise Interrupted(

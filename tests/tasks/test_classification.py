@@ -1,5 +1,6 @@
 """Classification against NumPy and the slide's numbers."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +61,67 @@ def test_decode_gives_probabilities_without_labels():
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
 
 
-def test_pictures_move_in_training_only_and_by_the_key():
-    task = Classification(TASK.model, max_shift=2)
+def test_rubbish_is_the_papers_criterion():
+    """Equation 9 of LeCun et al. 1998, in float64."""
+    penalties = np.random.default_rng(0).uniform(0, 4, (6, 4))
+    task, batch = Classification(Distances(), rubbish=0.5), batch_of(6)
+    outputs = task.forward({"params": {}}, (), batch | {"image": penalties.astype(np.float32)[:, None, None] * 127.5})[
+        0
+    ]
+    right = penalties[range(6), batch["label"]]
+    wanted = right + np.log(np.exp(-0.5) + np.exp(-penalties).sum(1))
+    values = compute(task.metrics(outputs, batch))
+    assert values["loss"] == pytest.approx(wanted.mean(), rel=1e-4)
+    assert values["accuracy"] == (penalties.argmin(1) == batch["label"]).mean()
+    probabilities = task.decode({"params": {}}, batch)
+    assert probabilities.shape == (6, 4) and (probabilities.sum(1) < 1).all()
+
+
+class Distances(nn.Module):
+    """Takes its first row of pixels for penalties."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return -(x[:, 0, 0] + 1) if x.shape[1] == 1 else -jnp.abs(x[:, 0, :4, 0])
+
+
+def test_ten_crops_are_averaged_as_probabilities():
+    one, ten = (Classification(TASK.model, crop=6, ten_crops=ten) for ten in (False, True))
+    batch = batch_of(3)
+    variables = TASK.model.init(jax.random.key(0), *one.inputs(batch))
+    corners = [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]
+    crops = [batch["image"][:, top : top + 6, left : left + 6] for top, left in corners]
+    crops += [crop[:, :, ::-1] for crop in crops]
+    wanted = np.mean([one.decode(variables, batch | {"image": crop}) for crop in crops], axis=0)
+    np.testing.assert_allclose(ten.decode(variables, batch), wanted, rtol=1e-5)
+    values = compute(ten.metrics(ten.forward(variables, (), batch)[0], batch))
+    assert values["loss"] == pytest.approx(-np.log(wanted[range(3), batch["label"]]).mean(), rel=1e-5)
+
+
+def test_without_ten_crops_the_middle_is_seen():
+    batch = batch_of(2)
+    (seen,) = Classification(TASK.model, crop=4).inputs(batch)
+    np.testing.assert_array_equal(seen, Classification(TASK.model).inputs(batch)[0][:, 2:6, 2:6])
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [(dict(ten_crops=True), "ten_crops without task.crop"), (dict(crop=9), "crop is 9 for pictures of 8 x 8")],
+)
+def test_crops_that_cannot_be_are_refused(fields, words):
+    with pytest.raises(ConfigError, match=words):
+        Classification(TASK.model, **fields).inputs(batch_of(1))
+
+
+CHANGES = [
+    dict(max_shift=2), dict(max_rotation=9.0), dict(max_scale=0.2), dict(max_skew=0.2), dict(flip=True),
+    dict(crop=6), dict(colour_std=0.1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
+def test_pictures_change_in_training_only_and_by_the_key(change):
+    task = Classification(TASK.model, **change)
     batch = batch_of(3)
     variables = task.model.init(jax.random.key(0), *task.inputs(batch))
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, run_command
 from ml_collections import ConfigDict
 
-from cnnrnn.errors import Interrupted, NumericalError
+from cnnrnn.errors import DataError, Interrupted, NumericalError
 from cnnrnn.training import loop
 from cnnrnn.training.checkpoint import Checkpoints
 
@@ -97,6 +97,25 @@ def test_stopped_and_told_to_end_there_it_is_evaluated(tmp_path, config, monkeyp
     train_and_stop(config, tmp_path, monkeypatch, "write", 4)
     config.train.num_steps = 4
     assert loop.train(config, str(tmp_path))["accuracy"] >= 0
+
+
+def test_a_batch_that_cannot_be_read_loses_nothing(tmp_path, config, monkeypatch):
+    loop.train(config, str(tmp_path / "unbroken"))
+    original = loop.Feed.batches
+
+    def broken(feed, step, count):
+        if step == 8:
+            raise DataError("cat.jpg is broken - replace it")
+        return original(feed, step, count)
+
+    for _ in range(2):  # the second time nothing is new, and the saved step stays as it is
+        with monkeypatch.context() as patched:
+            patched.setattr(loop.Feed, "batches", broken)
+            with pytest.raises(DataError, match=r"cat\.jpg"):
+                loop.train(config, str(tmp_path / "broken"))
+        assert Checkpoints(tmp_path / "broken" / "checkpoints").newest()[0] == 8
+    loop.train(config, str(tmp_path / "broken"))
+    assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
 
 
 def test_a_larger_num_steps_goes_on(tmp_path, config):
