@@ -107,3 +107,32 @@ def gates(values: dict[str, np.ndarray], labels: list[str], file: Path, units: i
         panel.tick_params(length=0)
         figure.colorbar(picture, ax=panel, pad=0.01, fraction=0.02).ax.tick_params(labelsize=6)
     figure.savefig(file, dpi=110)
+
+
+def mistakes(images: np.ndarray, labels: list[str], answers: list[str], file: Path, title: str) -> None:
+    """Draws pictures that were taken for something else, each with what it is and what it was taken for.
+
+    Args:
+      images: uint8 [N, H, W, C], of one channel or three.
+      labels, answers: N names each.
+      file: the PNG to write.
+      title: above them all.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(10, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(max(4.0, 1.05 * columns), 0.5 + 1.25 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=10)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    size = 9 if max(map(len, labels + answers)) < 3 else 6
+    for panel, image, label, answer in zip(panels, images, labels, answers, strict=False):
+        panel.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+        panel.set_title(
+            f"{label} \N{RIGHTWARDS ARROW} {answer}" if size == 9 else f"{label}\nas {answer}", fontsize=size
+        )
+    figure.savefig(file, dpi=110)

@@ -16,3 +16,14 @@ def test_curves_draw_every_series(tmp_path):
     for colour in plots.COLOURS[:2]:
         rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(picture.astype(int) - rgb).max(-1) < 12).sum() > 20
+
+
+def test_mistakes_show_every_picture(tmp_path):
+    for channels, names in ((1, ["3", "8"]), (3, ["airplane", "ship"])):
+        images = np.zeros((13, 8, 8, channels), np.uint8)
+        images[:, 2:6, 2:6] = 255
+        file = tmp_path / f"{channels}.png"
+        plots.mistakes(images, [names[0]] * 13, [names[1]] * 13, file, "13 mistakes")
+        picture = np.asarray(Image.open(file).convert("L"))
+        upright = (picture < 40).any(0)  # the black grounds of two rows of ten: columns of pixels
+        assert np.count_nonzero(np.diff(upright.astype(int)) == 1) >= 10

@@ -15,7 +15,7 @@ from cnnrnn.signatures import Count, Fraction
 class BatchNormNet(nn.Module):
     """3 x 3 convolutions, each normalised, rectified and pooled, then one normalised dense layer with dropout.
 
-    Normalisation is over the batch, and over all devices' under `jit`; for testing, by running means. On 28 x 28 x 1 and
+    Normalisation is over the batch, of all devices under `jit`; in testing by running means. On 28 x 28 x 1 and
     10 classes it has 390,890 parameters. Source: Ioffe, Szegedy, "Batch normalization", 2015.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""The net of the interactive visualisation that the slides link to: LeNet-5 of 1998 with max pooling and a plain output."""
+"""The net of the interactive visualisation that the slides link to: LeNet-5 of 1998 with max pooling and logits."""
 
 import flax.linen as nn
 import jax

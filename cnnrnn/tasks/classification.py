@@ -1,9 +1,12 @@
 """Classification: one label for each picture."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -83,6 +86,24 @@ class Classification(Task):
     def decode(self, variables: dict, batch: Batch) -> jax.Array:
         """The probability of each class, [B, K]; with `rubbish` what is missing to 1 is that of none of them."""
         return self._of_classes(jax.nn.softmax(super().decode(variables, batch)))
+
+    def draw(self, variables: dict, dataset: Any, directory: Path) -> None:
+        """mistakes.png: up to 60 pictures that are taken for another class, of the first 10,000."""
+        from cnnrnn import plots
+
+        decode, names, wrong, seen = jax.jit(self.decode), dataset.info["class_names"], [], 0
+        for number in range(dataset.num_batches):
+            batch = dataset.batch(number)
+            answers = np.argmax(decode(variables, batch), axis=-1)  # [B]
+            places = np.flatnonzero((answers != batch["label"]) & (batch["mask"] > 0))
+            wrong += [(batch["image"][at], names[batch["label"][at]], names[answers[at]]) for at in places]
+            seen += int(batch["mask"].sum())
+            if len(wrong) >= 60 or seen >= 10_000:
+                break
+        if wrong:
+            images, labels, answers = zip(*wrong[:60], strict=True)
+            title = f"{type(self.model).__name__}: {len(wrong)} of {seen} pictures are taken for something else"
+            plots.mistakes(np.stack(images), [*labels], [*answers], directory / "mistakes.png", title)
 
     def _logits(self, variables, carry, batch, **how):
         logits, carry, mutated = super().forward(variables, carry, batch, **how)  # [B, K]

@@ -5,7 +5,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
+from cnnrnn.data.dataset import ArrayDataset
 from cnnrnn.errors import ConfigError
 from cnnrnn.metrics import compute
 from cnnrnn.models.convnet import ConvNet
@@ -131,3 +133,24 @@ def test_pictures_change_in_training_only_and_by_the_key(change):
     np.testing.assert_array_equal(outputs(False, 0), outputs(False, 1))
     np.testing.assert_array_equal(outputs(True, 0), outputs(True, 0))
     assert (outputs(True, 0) != outputs(True, 1)).any() and (outputs(True, 0) != outputs(False, 0)).any()
+
+
+def test_its_mistakes_are_drawn_and_only_they(tmp_path, monkeypatch):
+    arrays = {"image": np.zeros((7, 1, 4, 1), np.uint8), "label": np.array([0, 1, 2, 3, 0, 1, 2], np.int32)}
+    arrays["image"][range(7), 0, [0, 1, 3, 3, 2, 1, 2]] = 255  # says so; the third and the fifth are wrong
+    task, drawn = Classification(Shouting()), []
+    dataset = ArrayDataset(arrays, 4, None, {"num_classes": 4}, {"class_names": [*"abcd"]})
+    task.draw({"params": {}}, dataset, tmp_path)
+    assert Image.open(tmp_path / "mistakes.png").size[0] > 300
+    monkeypatch.setattr("cnnrnn.plots.mistakes", lambda *given: drawn.append(given))
+    task.draw({"params": {}}, dataset, tmp_path)
+    ((images, labels, answers, _, title),) = drawn
+    np.testing.assert_array_equal(images, arrays["image"][[2, 4]])
+    assert (labels, answers) == (["c", "a"], ["d", "c"]) and "2 of 7" in title
+
+
+class Shouting(nn.Module):
+    """The lightest of four pixels is the class."""
+
+    def __call__(self, x, train=False):
+        return x[:, 0, :, 0]
