@@ -25,6 +25,6 @@ def get_config() -> ConfigDict:
             optim=dict(
                 name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, schedule="cosine", weight_decay=5e-4
             ),
-            train=dict(num_steps=15 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
+            train=dict(num_steps=12 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
         )
     )

@@ -10,8 +10,14 @@ from cnnrnn.signatures import Count
 
 Splits = dict[str, ArrayDataset]
 
+# How the user's own pictures become those of a set, see cnnrnn/data/pictures.py
+DIGIT_RULE = {"light_on_dark": True, "ink_size": 20}
+CLOTHES_RULE = {"light_on_dark": True, "ink_size": 28}
+PHOTO_RULE = {"light_on_dark": False, "ink_size": None, "cut": True}
+
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def digits(seed: int, *, batch_size: Count = 128, eval_batch_size: Count = 1000) -> Splits:
@@ -38,7 +44,7 @@ def digits(seed: int, *, batch_size: Count = 128, eval_batch_size: Count = 1000)
         "train": {"image": images[:4000], "label": labels[:4000]},
         "test": {"image": images[4000:], "label": labels[4000:]},
     }
-    return _labelled(arrays, seed, batch_size, eval_batch_size, DIGITS, ink_size=20)
+    return _labelled(arrays, seed, batch_size, eval_batch_size, DIGITS, DIGIT_RULE)
 
 
 def mnist(
@@ -61,7 +67,7 @@ def mnist(
       DataError: the files are neither there nor to be downloaded, or are not the original ones.
     """
     arrays = _prepared("mnist.Mnist", data_dir, manual_dir)
-    return _labelled(arrays, seed, batch_size, eval_batch_size, DIGITS, ink_size=20)
+    return _labelled(arrays, seed, batch_size, eval_batch_size, DIGITS, DIGIT_RULE)
 
 
 def fashion_mnist(
@@ -74,7 +80,29 @@ def fashion_mnist(
 ) -> Splits:
     """Fashion-MNIST: clothes in MNIST's format and numbers (Xiao, Rasul, Vollgraf 2017). Arguments as in `mnist`."""
     arrays = _prepared("mnist.FashionMnist", data_dir, manual_dir)
-    return _labelled(arrays, seed, batch_size, eval_batch_size, CLOTHES, ink_size=28)
+    return _labelled(arrays, seed, batch_size, eval_batch_size, CLOTHES, CLOTHES_RULE)
+
+
+def cifar10(
+    seed: int,
+    *,
+    batch_size: Count = 128,
+    eval_batch_size: Count = 1000,
+    data_dir: str | None = None,
+    manual_dir: str | None = None,
+) -> Splits:
+    """CIFAR-10: small photographs, 50,000 to train, 10,000 to test, 32 x 32 x 3 (Krizhevsky 2009).
+
+    Args:
+      seed, batch_size, eval_batch_size, data_dir: as in `mnist`.
+      manual_dir: a folder with the original cifar-10-binary.tar.gz; None downloads it. Either way its SHA-256 is
+        checked.
+
+    Raises:
+      DataError: as in `mnist`.
+    """
+    arrays = _prepared("cifar10.Cifar10", data_dir, manual_dir)
+    return _labelled(arrays, seed, batch_size, eval_batch_size, THINGS, PHOTO_RULE)
 
 
 def _prepared(builder: str, data_dir: str | None, manual_dir: str | None) -> dict[str, Batch]:
@@ -83,7 +111,7 @@ def _prepared(builder: str, data_dir: str | None, manual_dir: str | None) -> dic
     return builders.load(builder, ("train", "test"), data_dir, manual_dir)
 
 
-def _labelled(arrays, seed, batch_size, eval_batch_size, class_names, ink_size) -> Splits:
+def _labelled(arrays, seed, batch_size, eval_batch_size, class_names, rule) -> Splits:
     splits = {}
     for split, images in arrays.items():
         shape, labels, is_train = images["image"].shape[1:], images["label"], split == "train"
@@ -93,12 +121,11 @@ def _labelled(arrays, seed, batch_size, eval_batch_size, class_names, ink_size) 
                 f"label {labels[wrong[0]]} of example {wrong[0]}, {split} split - "
                 f"labels are 0 to {len(class_names) - 1}"
             )
-        rule = {"shape": list(shape), "light_on_dark": True, "ink_size": ink_size}  # see pictures.convert
         splits[split] = ArrayDataset(
             images | {"label": labels.astype(np.int32)},
             batch_size if is_train else eval_batch_size,
             seed if is_train else None,
             dims={"num_classes": len(class_names)},
-            info={"class_names": list(class_names), "pictures": rule},
+            info={"class_names": list(class_names), "pictures": {"shape": list(shape)} | rule},
         )
     return splits

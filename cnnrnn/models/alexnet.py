@@ -16,8 +16,8 @@ class AlexNet(nn.Module):
     """Five convolutions, three overlapping max poolings and three dense layers, for one device instead of two.
 
     61,100,840 parameters for 224 x 224 x 3 and 1000 classes. Unlike in 2012 it has no local response normalisation and
-    no groups, and fewer maps. Source: Krizhevsky, "One weird trick for parallelizing convolutional neural networks",
-    2014, footnote 1; the net of 2012 is that of Krizhevsky, Sutskever, Hinton.
+    no groups, and fewer maps; the net of 2012 is in alexnet_2012.py. Source: Krizhevsky, "One weird trick for
+    parallelizing convolutional neural networks", 2014, footnote 1.
 
     Attributes:
       num_classes: K.

@@ -16,6 +16,8 @@ from cnnrnn.metrics import Average
 from cnnrnn.signatures import Count, Fraction, Natural, NonNegative, Positive
 from cnnrnn.tasks.task import Batch, Task
 
+MANY = 100  # classes, from which on a picture may well show several of them
+
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
@@ -73,15 +75,23 @@ class Classification(Task):
         elif self.ten_crops:
             crops = augmentation.ten_crops(batch["image"], (self.crop, self.crop))  # [10, B, crop, crop, C]
             logits = lax.map(lambda images: self._logits(variables, carry, batch | {"image": images})[0], crops)
-            return jnp.log(jnp.mean(jax.nn.softmax(logits), axis=0)), carry, {}
+            return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(crops)), carry, {}
         return self._logits(variables, carry, batch, train=train, key=key)
 
     def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, Average]:
-        """From logits: the loss, and the share of pictures whose largest logit of the K is their label's."""
+        """From logits: the loss, and the share of pictures whose largest logit of the K is their label's.
+
+        Of 100 classes or more also the share whose label is among the five largest, as ImageNet is scored.
+        """
         labels = batch["label"]  # [B]
-        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-        correct = jnp.argmax(self._of_classes(outputs), axis=-1) == labels
-        return {"loss": Average.of(loss, batch["mask"]), "accuracy": Average.of(correct, batch["mask"])}
+        logits = self._of_classes(outputs)  # [B, K]
+        values = {
+            "loss": optax.softmax_cross_entropy_with_integer_labels(outputs, labels),
+            "accuracy": jnp.argmax(logits, axis=-1) == labels,
+        }
+        if logits.shape[-1] >= MANY:
+            values["top5_accuracy"] = (lax.top_k(logits, 5)[1] == labels[:, None]).any(-1)
+        return {name: Average.of(value, batch["mask"]) for name, value in values.items()}
 
     def decode(self, variables: dict, batch: Batch) -> jax.Array:
         """The probability of each class, [B, K]; with `rubbish` what is missing to 1 is that of none of them."""

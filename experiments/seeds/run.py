@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="where the working directories go")
     parser.add_argument("--figure", type=Path, help="draw what all seeds were evaluated to into this PNG")
     known, passed_on = parser.parse_known_args()
-    name = Path(known.config).stem
+    name = Path(known.config).name.replace(".py", "").replace(":", "-")  # a config may have variants
     workdirs = [known.runs / f"{name}-{seed}" for seed in range(known.seeds)]
     minutes = [train(known.config, workdir, seed, passed_on) for seed, workdir in enumerate(workdirs)]
     runs = [read_evaluations(workdir) for workdir in workdirs]

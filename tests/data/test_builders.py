@@ -2,7 +2,9 @@
 
 import gzip
 import hashlib
+import io
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from tensorflow_datasets.core.download.checksums import UrlInfo
 
 from cnnrnn.data import builders
-from cnnrnn.data.builders import mnist, text
+from cnnrnn.data.builders import cifar10, mnist, text
 from cnnrnn.errors import DataError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "raw"
@@ -105,11 +107,74 @@ def test_no_network_is_said_at_once(tmp_path, monkeypatch):
         load("FashionMnist", tmp_path, None)
 
 
+@pytest.fixture
+def colours(tmp_path, monkeypatch):
+    """A folder with a small archive in CIFAR-10's format, by a function that changes its members or its bytes."""
+    rng, folder = np.random.default_rng(0), tmp_path / "originals"
+    folder.mkdir()
+    monkeypatch.setattr(cifar10, "RECORDS", 6)
+    members = {
+        name: np.concatenate([rng.integers(0, 10, (6, 1)), rng.integers(0, 256, (6, 3072))], 1).astype(np.uint8)
+        for names in cifar10.MEMBERS.values()
+        for name in names
+    }
+
+    def make(change=lambda contents: None, damage=lambda data: data):
+        contents, buffer = {name: records.tobytes() for name, records in members.items()}, io.BytesIO()
+        change(contents)
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            for name, content in contents.items():
+                entry = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        data = damage(buffer.getvalue())
+        (folder / cifar10.ARCHIVE).write_bytes(data)
+        info = UrlInfo(size=len(data), checksum=hashlib.sha256(data).hexdigest(), filename=cifar10.ARCHIVE)
+        monkeypatch.setattr(cifar10.Cifar10, "url_infos", {cifar10.Cifar10.URL + cifar10.ARCHIVE: info})
+        return folder
+
+    return make, members
+
+
+def load_colours(directory: Path, folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    return builders.load("cifar10.Cifar10", ("train", "test"), str(directory / "store"), str(folder))
+
+
+def test_planes_of_colour_become_pixels(colours, tmp_path):
+    make, members = colours
+    splits = load_colours(tmp_path, make())
+    for split, names in cifar10.MEMBERS.items():
+        images, labels = splits[split]["image"], splits[split]["label"]
+        assert images.dtype == np.uint8 and images.shape == (6 * len(names), 32, 32, 3)
+        records = np.concatenate([members[name] for name in names])
+        expected = {(r[1:1025].tobytes(), r[1025:2049].tobytes(), r[2049:].tobytes(), int(r[0])) for r in records}
+        planes = [images[..., channel] for channel in range(3)]
+        read = {(*(p.tobytes() for p in picture), int(y)) for *picture, y in zip(*planes, labels, strict=True)}
+        assert read == expected
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (dict(change=lambda contents: contents.pop("data_batch_3.bin")), "no data_batch_3.bin in"),
+        (dict(change=lambda contents: contents.update({"test_batch.bin": bytes(3073)})), "has 3073 bytes, not 18438"),
+        (dict(damage=lambda data: data[: len(data) // 2]), "is damaged"),
+        (dict(damage=lambda data: data[:12] + bytes(100) + data[112:]), "is damaged"),
+        (dict(damage=lambda data: b"no archive"), "is damaged"),
+    ],
+)
+def test_an_archive_that_is_not_whole_is_refused(colours, tmp_path, how, words):
+    with pytest.raises(DataError, match=f"{words}.* - replace the archive") as refusal:
+        load_colours(tmp_path, colours[0](**how))
+    assert "\n" not in str(refusal.value)
+
+
 REAL_SETS = {
     "mnist": (mnist.Mnist, 4),
     "fashion_mnist": (mnist.FashionMnist, 4),
     "tiny_shakespeare": (text.TinyShakespeare, 1),
     "penn_treebank": (text.PennTreebank, 3),
+    "cifar10": (cifar10.Cifar10, 1),
 }
 
 

@@ -35,3 +35,14 @@ def test_a_label_out_of_range_is_refused(monkeypatch, label):
     monkeypatch.setattr(images, "_prepared", lambda *_: arrays)
     with pytest.raises(DataError, match=f"label {label} of example 3, train split - labels are 0 to 9"):
         images.mnist(0)
+
+
+def test_colour_photographs_say_how_pictures_become_theirs(monkeypatch):
+    arrays = {
+        split: {"image": np.zeros((5, 32, 32, 3), np.uint8), "label": np.arange(5)} for split in ("train", "test")
+    }
+    monkeypatch.setattr(images, "_prepared", lambda *_: arrays)
+    info = images.cifar10(0)["train"].info
+    assert info["pictures"] == {"shape": [32, 32, 3], "light_on_dark": False, "ink_size": None, "cut": True}
+    assert info["dims"] == {"num_classes": 10} and info["class_names"][::9] == ["airplane", "truck"]
+    assert images.mnist(0)["train"].info["pictures"] == {"shape": [32, 32, 3], "light_on_dark": True, "ink_size": 20}

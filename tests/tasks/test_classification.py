@@ -54,6 +54,27 @@ def test_metrics_equal_numpy_and_leave_out_padding():
     assert values["accuracy"] == (logits[real].argmax(1) == batch["label"][real]).mean()
 
 
+def test_of_many_classes_the_five_likeliest_count_too():
+    logits = np.random.default_rng(0).normal(size=(6, 120)).astype(np.float32)
+    order = np.argsort(-logits, axis=1)
+    labels = np.array([order[n, place] for n, place in enumerate((0, 1, 4, 5, 50, 0))], np.int32)
+    values = compute(TASK.metrics(jnp.asarray(logits), {"label": labels, "mask": np.array([1, 1, 1, 1, 1, 0.0])}))
+    assert (values["accuracy"], values["top5_accuracy"]) == pytest.approx((1 / 5, 3 / 5))
+
+
+def test_a_net_that_is_sure_and_wrong_on_ten_crops_has_a_finite_loss():
+    task, batch = Classification(Certain(), crop=4, ten_crops=True), batch_of(1) | {"label": np.array([2], np.int32)}
+    values = compute(task.metrics(task.forward({"params": {}}, (), batch)[0], batch))
+    assert values["loss"] == pytest.approx(1e4)
+
+
+class Certain(nn.Module):
+    """The first class, whatever it sees."""
+
+    def __call__(self, x, train=False):
+        return jnp.tile(jnp.array([1e4, 0, 0, 0]), (len(x), 1))
+
+
 def test_decode_gives_probabilities_without_labels():
     batch = batch_of(3)
     variables = TASK.model.init(jax.random.key(0), *TASK.inputs(batch))
