@@ -1,10 +1,12 @@
 """Every config is loaded, overridden field by field, built, shrunk and run for two steps."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from cnnrnn import config as configs
 from cnnrnn.data import images, text
@@ -14,24 +16,57 @@ from cnnrnn.training import loop
 FILES = sorted((ROOT / "configs").glob("*.py"))
 
 
+SMALL = {  # what a config needs besides to run in a test, by its model or by its data
+    "recurrent_lm": [
+        ("data.warmup", "0"),
+        ("data.eval_batch_size", "256"),
+        ("optim.warmup_steps", "0"),
+        ("model.hidden_size", "8"),
+        ("model.embed_size", "8"),
+        ("data.window", "8"),
+    ],
+    "lenet5_1998": [("optim.warmup_steps", "0")],
+    "cifar_net": [("data.eval_batch_size", "16"), ("task.ten_crops", "False")],
+    "alexnet_2012": [
+        ("data.size", "72"),
+        ("task.crop", "67"),
+        ("task.ten_crops", "False"),
+        ("model.hidden_size", "8"),
+        ("data.workers", "0"),
+    ],
+}
+
+
+def write_pictures(folder: Path, classes: int = 3, each: int = 4) -> Path:
+    """A set of small photographs of noise, FOLDER/CLASS/*.png."""
+    rng = np.random.default_rng(0)
+    for name in range(classes):
+        (folder / f"class{name}").mkdir(parents=True)
+        for number in range(each):
+            pixels = rng.integers(0, 256, (80, 90, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"class{name}" / f"{number}.png")
+    return folder
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    fake = {"image": rng.integers(0, 256, (64, 28, 28, 1)).astype(np.uint8), "label": rng.integers(0, 10, 64)}
     lines = "".join(f"{' '.join(rng.permutation(['the', 'clouds', 'are', 'in', 'sky']))}\n" for _ in range(150))
+
+    def fake(builder: str, *_):
+        shape = (64, 32, 32, 3) if builder == "cifar10.Cifar10" else (64, 28, 28, 1)
+        arrays = {"image": rng.integers(0, 256, shape).astype(np.uint8), "label": rng.integers(0, 10, 64)}
+        return {"train": arrays, "test": arrays}
+
     # these stand for what would be downloaded
-    monkeypatch.setattr(images, "_prepared", lambda *_: {"train": fake, "test": fake})
+    monkeypatch.setattr(images, "_prepared", fake)
     monkeypatch.setattr(text, "_prepared", lambda _, splits, *__: dict.fromkeys(splits, lines))
     config = configs.load(str(file))
     small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
-    if "window" in config.data:
-        small += [("data.warmup", "0"), ("data.eval_batch_size", "256")]
-        small += [
-            ("optim.warmup_steps", "0"),
-            ("model.hidden_size", "8"),
-            ("model.embed_size", "8"),
-            ("data.window", "8"),
-        ]
+    small += SMALL.get(config.model.name.partition(".")[0], [])
+    if config.data.name == "picture_sets.picture_set":
+        small += [("data.source", str(write_pictures(tmp_path / "pictures")))]
+    tmp_path = tmp_path / "run"
     result = loop.train(configs.load(str(file), small), str(tmp_path))
     assert np.isfinite(list(result.values())).all()
     records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]

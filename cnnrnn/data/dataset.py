@@ -1,7 +1,8 @@
 """The protocol of a data set, and the set that lies in memory as arrays."""
 
+import functools
 import zlib
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -29,6 +30,42 @@ class Dataset(Protocol):
         ...
 
 
+class Order(NamedTuple):
+    """Which examples a batch holds: for training of an endless stream of passes, each in an order of its own.
+
+    Attributes:
+      num_examples: N of the split.
+      batch_size: B.
+      seed: of the order; None is one pass in the order of the examples, whose last batch may not be full.
+    """
+
+    num_examples: int
+    batch_size: int
+    seed: int | None
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in one pass."""
+        return -(-self.num_examples // self.batch_size)
+
+    def places(self, step: int) -> Batch:
+        """Where the examples of a batch stand in the split: "row" [B] int32, and "mask" [B] float32, 1 where one does.
+
+        Raises:
+          IndexError: the pass has no such batch.
+        """
+        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+        if self.seed is None:
+            mask = positions < self.num_examples
+            if not mask.any():
+                raise IndexError(f"batch of examples {positions[0]} to {positions[-1]} of {self.num_examples}")
+            return {"row": np.where(mask, positions, 0).astype(np.int32), "mask": mask.astype(np.float32)}
+        passes, within = np.divmod(positions, self.num_examples)
+        orders = ((p, _permutation(self.seed, int(p), self.num_examples)) for p in np.unique(passes))
+        rows = np.concatenate([order[within[passes == p]] for p, order in orders])
+        return {"row": rows.astype(np.int32), "mask": np.ones(len(rows), np.float32)}
+
+
 class ArrayDataset:
     """A split in memory: for training an endless stream of passes, each in an order of its own; else one pass.
 
@@ -47,40 +84,33 @@ class ArrayDataset:
         self.num_examples = len(next(iter(arrays.values())))
         if not self.num_examples:
             raise DataError("the split has no examples - name a set that has some")
-        self.num_batches = -(-self.num_examples // batch_size)
+        self._order = Order(self.num_examples, batch_size, seed)
+        self.num_batches = self._order.num_batches
         checksum = 0
         for name in sorted(arrays):
             checksum = zlib.crc32(np.ascontiguousarray(arrays[name]), checksum)
         self.info = {**info, "dims": dims, "num_examples": self.num_examples, "crc32": checksum}
-        self._order = (None, None)  # (pass, permutation) last used
 
     def batch(self, step: int) -> Batch:
         """See `Dataset`. In training a batch may end one pass over the examples and begin the next."""
         places = self.places(step)
         real = places["row"][places["mask"] > 0]
-        return {name: _fill(array[real], self.batch_size) for name, array in self.arrays.items()} | {
+        return {name: fill_up(array[real], self.batch_size) for name, array in self.arrays.items()} | {
             "mask": places["mask"]
         }
 
     def places(self, step: int) -> Batch:
-        """Where the examples of a batch stand in the arrays: "row" [B] int32, and "mask" [B] as in the batch."""
-        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        if self.seed is None:
-            mask = positions < self.num_examples
-            if not mask.any():
-                raise IndexError(f"batch of examples {positions[0]} to {positions[-1]} of {self.num_examples}")
-            return {"row": np.where(mask, positions, 0).astype(np.int32), "mask": mask.astype(np.float32)}
-        passes, within = np.divmod(positions, self.num_examples)
-        rows = np.concatenate([self._permutation(p)[within[passes == p]] for p in np.unique(passes)])
-        return {"row": rows.astype(np.int32), "mask": np.ones(len(rows), np.float32)}
-
-    def _permutation(self, number: int) -> np.ndarray:
-        if self._order[0] != number:
-            self._order = (number, np.random.default_rng((self.seed, number)).permutation(self.num_examples))
-        return self._order[1]
+        """Where the examples of a batch stand in the arrays, see `Order.places`."""
+        return self._order.places(step)
 
 
-def _fill(rows: np.ndarray, size: int) -> np.ndarray:
+@functools.lru_cache(maxsize=4)  # two passes meet in a batch; and threads may read ahead for two splits
+def _permutation(seed: int, number: int, num_examples: int) -> np.ndarray:
+    """The order [N] of the examples in pass `number`."""
+    return np.random.default_rng((seed, number)).permutation(num_examples)
+
+
+def fill_up(rows: np.ndarray, size: int) -> np.ndarray:
     """Rows [n, ...] with zeros behind them, [size, ...]."""
     if len(rows) == size:
         return rows

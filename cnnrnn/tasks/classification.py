@@ -106,7 +106,7 @@ class Classification(Task):
             batch = dataset.batch(number)
             answers = np.argmax(decode(variables, batch), axis=-1)  # [B]
             places = np.flatnonzero((answers != batch["label"]) & (batch["mask"] > 0))
-            wrong += [(batch["image"][at], names[batch["label"][at]], names[answers[at]]) for at in places]
+            wrong += [(batch["image"][at].copy(), names[batch["label"][at]], names[answers[at]]) for at in places]
             seen += int(batch["mask"].sum())
             if len(wrong) >= 60 or seen >= 10_000:
                 break

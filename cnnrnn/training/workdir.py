@@ -23,7 +23,8 @@ CHANGEABLE = (
     "train.checkpoint_every",
     "train.keep",
     "model.implementation",  # the same function; a run that a GPU began may go on without one
-    "data.source",  # a text's tokens and their vocabulary are held fast by dataset.json
+    "data.source",  # what lies there, tokens or names of pictures, is held fast by dataset.json
+    "data.workers",
     "data.data_dir",
     "data.manual_dir",
     "data.eval_batch_size",

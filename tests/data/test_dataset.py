@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnrnn.data.dataset import ArrayDataset
+from cnnrnn.data.dataset import ArrayDataset, Order
 from cnnrnn.errors import DataError
 
 
@@ -48,3 +48,14 @@ def test_info_notices_a_changed_array():
 def test_an_empty_split_is_refused():
     with pytest.raises(DataError, match="no examples"):
         numbers(0, 2, 0)
+
+
+def test_the_order_is_that_of_numpys_generator_for_seed_and_pass():
+    """Runs that were started long ago go on with it."""
+    order, rng = Order(num_examples=10, batch_size=4, seed=3), np.random.default_rng
+    stream = np.concatenate([rng((3, number)).permutation(10) for number in range(4)])
+    rows = np.concatenate([order.places(step)["row"] for step in range(10)])
+    np.testing.assert_array_equal(rows, stream)
+    assert rows.dtype == np.int32 and order.num_batches == 3
+    places = Order(10, 4, None).places(2)
+    assert places["row"].tolist() == [8, 9, 0, 0] and places["mask"].tolist() == [1, 1, 0, 0]

@@ -125,3 +125,81 @@ def test_a_picture_too_large_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(DataError, match="large.png"):
         pictures.read(tmp_path / "large.png", (28, 28, 1))
+
+
+CUT = dict(shape=(16, 16, 3), cut=True)
+
+
+def test_cutting_scales_the_shorter_side_and_keeps_the_middle():
+    pixels = np.zeros((32, 96, 3), np.uint8)
+    pixels[:, 32:64] = (200, 100, 50)  # the middle third, which alone is kept
+    for turned in (pixels, pixels.transpose(1, 0, 2)):
+        out = pictures.convert(Image.fromarray(turned), **CUT)
+        np.testing.assert_array_equal(out[4:12, 4:12], np.broadcast_to((200, 100, 50), (8, 8, 3)))
+        np.testing.assert_array_equal(out.reshape(-1, 3).min(0) > 60, [True, True, False])  # none of the black
+    out = pictures.convert(Image.fromarray(pixels), shape=(32, 64, 3), cut=True)  # a net that is not square
+    np.testing.assert_array_equal(out, pixels[:, 16:80])
+
+
+def test_a_picture_of_the_nets_size_is_not_cut():
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(pictures.convert(Image.fromarray(pixels), **CUT), pixels)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (5, 7), (16, 17), (33, 16)])
+def test_every_size_can_be_cut(size):
+    out = pictures.convert(Image.new("RGB", size, (10, 20, 30)), **CUT)
+    np.testing.assert_array_equal(out, np.broadcast_to((10, 20, 30), (16, 16, 3)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F"])
+def test_every_mode_can_be_cut(mode):
+    pixels = np.zeros((40, 60), np.uint8)
+    pixels[:, 30:] = 255
+    picture = Image.fromarray(pixels)
+    if mode == "I;16":
+        picture = Image.fromarray(pixels.astype(np.uint16) * 257)
+    else:
+        picture = picture.convert("RGB" if mode in ("CMYK", "YCbCr") else "L").convert(mode)
+    out = pictures.convert(picture, **CUT)
+    assert out[:, :6].max() < 30 and out[:, 10:].min() > 225
+
+
+def test_a_photograph_of_40_megapixels_is_decoded_small(tmp_path, monkeypatch):
+    Image.linear_gradient("L").resize((7800, 5200)).convert("RGB").save(tmp_path / "photo.jpg")
+    sizes, convert = [], pictures.convert
+    monkeypatch.setattr(
+        pictures, "convert", lambda picture, *rest: sizes.append(picture.size) or convert(picture, *rest)
+    )
+    small = pictures.read(tmp_path / "photo.jpg", **CUT)
+    assert sizes == [(975, 650)]  # an eighth
+    with Image.open(tmp_path / "photo.jpg") as picture:
+        np.testing.assert_allclose(small, convert(picture, **CUT), atol=3)
+    Image.new("RGB", (90, 60)).save(tmp_path / "photo.jpg")
+    pictures.read(tmp_path / "photo.jpg", **CUT)
+    pictures.read(tmp_path / "photo.jpg", (16, 16, 3))
+    assert sizes[1:] == [(90, 60)] * 2 or sizes[1:] == [(45, 30), (90, 60)]
+
+
+def test_a_drafted_photograph_keeps_twice_what_a_turned_net_needs(tmp_path, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (1600, 800)).save(tmp_path / "photo.jpg", exif=exif)
+    sizes, flat = [], pictures._flat
+    monkeypatch.setattr(pictures, "_flat", lambda picture, mode: sizes.append(picture.size) or flat(picture, mode))
+    assert pictures.read(tmp_path / "photo.jpg", (200, 100, 3), cut=True).shape == (200, 100, 3)
+    assert sizes == [(800, 400)]
+
+
+def test_what_cannot_be_opened_is_called_by_its_name(tmp_path, monkeypatch):
+    import io
+
+    with pytest.raises(DataError, match="^example 7 is no picture"):
+        pictures.read(io.BytesIO(b"nothing"), (8, 8, 3), name="example 7")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(DataError, match="^a.png may not be read - change its rights$"):
+        pictures.read("a.png", (8, 8, 3))
