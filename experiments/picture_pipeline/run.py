@@ -66,7 +66,7 @@ def main() -> None:
         row = [f"{max(used):.0f}", *(f"{half:.0f}" for half in halves), f"{1 / streamed:.2f}", f"{1 / ready:.2f}"]
         print(f"| {workers} | {' | '.join(row)} | {100 * (1 - ready / streamed):.0f} |", flush=True)
     if known.figure:
-        plots.curves({"MiB of all processes": memory}, known.figure, f"Memory over seconds, {known.model}")
+        plots.curves({"MiB of all processes": memory}, known.figure, known.model, unit="second")
 
 
 def make_pictures(folder: Path, count: int) -> None:
