@@ -1,5 +1,6 @@
 """The only place that draws: arrays in, a PNG out. Matplotlib is imported when a picture is made."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -123,16 +124,16 @@ def mistakes(images: np.ndarray, labels: list[str], answers: list[str], file: Pa
 
     columns = min(10, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(max(4.0, 1.05 * columns), 0.5 + 1.25 * rows), layout="constrained")
+    figure = Figure(figsize=(max(6.5, 1.05 * columns), 0.5 + 1.25 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel in panels:
         panel.set_axis_off()
-    size = 9 if max(map(len, labels + answers)) < 3 else 6
+    labels, answers = ([textwrap.shorten(name, 18, placeholder="\N{HORIZONTAL ELLIPSIS}") for name in names]
+                       for names in (labels, answers))  # fmt: skip
+    words, size = ("{} \N{RIGHTWARDS ARROW} {}", 9) if max(map(len, labels + answers)) < 3 else ("{}\nas {}", 6)
     for panel, image, label, answer in zip(panels, images, labels, answers, strict=False):
         panel.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        panel.set_title(
-            f"{label} \N{RIGHTWARDS ARROW} {answer}" if size == 9 else f"{label}\nas {answer}", fontsize=size
-        )
+        panel.set_title(words.format(label, answer), fontsize=size, parse_math=False)
     figure.savefig(file, dpi=110)

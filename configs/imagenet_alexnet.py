@@ -9,7 +9,7 @@ Source: Krizhevsky, Sutskever, Hinton, "ImageNet classification with deep convol
   falling, three times in about 90 passes; here after 30, 50 and 70. The successor ("One weird trick for parallelizing
   convolutional neural networks", 2014) has the same recipe here, but for pixels divided by their deviation.
 Command: python -m cnnrnn.main --config configs/imagenet_alexnet.py --workdir runs/imagenet_alexnet
-  with the set prepared by TFDS; :ungrouped or :one_tower behind the file for the other nets
+  with the set prepared by TFDS as array_record; :ungrouped or :one_tower behind the file for the other nets
 Hardware: a GPU.
 Score: not measured: the set is not at hand, it is given to registered researchers alone. The tests run two steps of it.
 """

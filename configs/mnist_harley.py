@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
             ),
             model=dict(name="harley.HarleyNet"),
             data=dict(name="images.mnist", batch_size=128, data_dir=None, manual_dir=None),
-            optim=dict(name="sgd", learning_rate=0.02, momentum=0.9, schedule="cosine"),
-            train=dict(num_steps=20 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
+            optim=dict(name="adam", learning_rate=0.002, schedule="cosine", warmup_steps=EPOCH),
+            train=dict(num_steps=15 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
         )
     )

@@ -26,6 +26,7 @@ SMALL = {  # what a config needs besides to run in a test, by its model or by it
         ("data.window", "8"),
     ],
     "lenet5_1998": [("optim.warmup_steps", "0")],
+    "harley": [("optim.warmup_steps", "0")],
     "cifar_net": [("data.eval_batch_size", "16"), ("task.ten_crops", "False")],
     "alexnet_2012": [
         ("data.size", "72"),

@@ -19,7 +19,7 @@ def test_curves_draw_every_series(tmp_path):
 
 
 def test_mistakes_show_every_picture(tmp_path):
-    for channels, names in ((1, ["3", "8"]), (3, ["airplane", "ship"])):
+    for channels, names in ((1, ["3", "8"]), (3, ["US$ and C$ notes of every kind", "5_$ off"])):
         images = np.zeros((13, 8, 8, channels), np.uint8)
         images[:, 2:6, 2:6] = 255
         file = tmp_path / f"{channels}.png"

@@ -13,7 +13,7 @@ from cnnrnn.signatures import Parameter
 
 def test_reads_functions_modules_and_dataclasses():
     assert signatures.read("models.convnet", "ConvNet")["features"].annotation == "tuple[Count, ...]"
-    assert signatures.read("tasks.classification", "Classification").keys() == {"mean", "std", "max_shift"}
+    assert [*signatures.read("tasks.classification", "Classification")][:3] == ["mean", "std", "rubbish"]
     optim = signatures.read("optim", "make_optimizer")
     assert optim["learning_rate"].annotation == "NonNegative" and "**" in optim
 
@@ -27,18 +27,29 @@ def test_agrees_with_the_imported_signature():
 
 def test_every_annotation_of_every_constructor_is_understood():
     """A value of the right kind is taken: the defaults are."""
+    checked = 0
     for room in ("models", "tasks", "data"):
         for file in (signatures.PACKAGE / room).glob("*.py"):
             for node in ast.parse(file.read_text()).body:
-                name = getattr(node, "name", "_")
-                if name.startswith("_") or name in ("Task", "Dataset", "ArrayDataset", "read", "convert"):
+                if not is_constructor(room, node):
                     continue
+                name, checked = node.name, checked + 1
                 module = importlib.import_module(f"cnnrnn.{room}.{file.stem}")
                 defaults = inspect.signature(getattr(module, name)).parameters
                 for field, parameter in signatures.read(f"{room}.{file.stem}", name).items():
                     default = defaults[field].default
                     if default is not inspect.Parameter.empty:
                         assert parameter.validate(field, default) == default
+    assert checked >= 16
+
+
+def is_constructor(room: str, node: ast.AST) -> bool:
+    """Whether a config may name it: models and tasks are classes, data sets functions that begin with a seed."""
+    if getattr(node, "name", "_").startswith("_"):
+        return False
+    if room == "data":
+        return isinstance(node, ast.FunctionDef) and [a.arg for a in node.args.args[:1]] == ["seed"]
+    return isinstance(node, ast.ClassDef) and ast.unparse(node.bases[0]) in ("nn.Module", "Task")
 
 
 @pytest.mark.parametrize(

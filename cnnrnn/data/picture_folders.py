@@ -12,7 +12,11 @@ import numpy as np
 from cnnrnn.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-PARTS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+PARTS = {  # what a folder of the part may be called, in capitals or not
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
 Classes = dict[str, list[str]]  # {name of a class: names of its files, below the class's folder}
 
 
@@ -90,17 +94,17 @@ def hold_out(names: Sequence[str]) -> list[str]:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """The folder of each split that has one."""
-    if not (root / "train").is_dir():
+    """The folder of each split that has one; the root itself is for training if none is called train."""
+    folders = sorted((entry for entry in _scan(root) if entry.is_dir()), key=lambda entry: entry.name)
+    there = {split: [f for f in folders if f.name.lower() in names] for split, names in PARTS.items()}
+    if not there["train"]:
         return {"train": root}
-    parts = {}
-    for split, names in PARTS.items():
-        there = [root / name for name in names if (root / name).is_dir()]
-        if len(there) > 1:
-            raise DataError(f"{there[0]} and {there[1]} are both for validation - leave one there")
-        if there:
-            parts[split] = there[0]
-    return parts
+    for split, found in there.items():
+        if len(found) > 1:
+            raise DataError(f"{found[0].path} and {found[1].path} are both for {split} - leave one there")
+    if other := [f.path for f in folders if not any(f in found for found in there.values())]:
+        print(f"left out {other[0]}: it is called neither train nor validation nor test", file=sys.stderr)
+    return {split: Path(found[0].path) for split, found in there.items() if found}
 
 
 def _find_classes(folder: Path, left_out: list[str]) -> Classes:

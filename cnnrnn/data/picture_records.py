@@ -175,6 +175,7 @@ def _find_folder(source: str, homes: Sequence[str]) -> Path:
     for home in homes:
         there = [file.parent for file in (home / asked["name"]).glob("**/dataset_info.json")]
         found = [(folder.relative_to(home / asked["name"]).parts, folder) for folder in there]  # (config?, version)
+        found = [(parts, folder) for parts, folder in found if parts]
         if asked["config"]:
             found = [(parts, folder) for parts, folder in found if parts[:-1] == (asked["config"],)]
         if asked["version"]:

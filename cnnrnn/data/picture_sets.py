@@ -51,12 +51,14 @@ def picture_set(
     Args:
       seed: of the order of the training examples.
       source: a folder, with the pictures of each class in a folder of its own, DIR/CLASS/*, or DIR/train/CLASS/*
-        beside DIR/test/CLASS/*, DIR/validation/CLASS/* (or val) or both. Folders in a class's folder belong to it.
-        Hidden files are skipped, files without the suffix of a picture left out. Where there is train alone, a tenth
-        of each class, rounded up, is for testing: `picture_folders.hold_out`.
+        beside DIR/test/CLASS/*, DIR/validation/CLASS/* (valid, val, dev) or both. Folders in a class's folder belong
+        to it. Hidden files are skipped, files without the suffix of a picture left out. Where there is train alone, a
+        tenth of each class, rounded up, is for testing: `picture_folders.hold_out`.
         Or "tfds:NAME", "tfds:NAME/CONFIG", "tfds:NAME:VERSION", a set that TFDS has prepared as array_record, with one
         picture feature and one label. A test split without labels is left out; where there is train alone, every
         tenth example is for testing. Labels out of range are refused when their example is read.
+        The trained net is asked about pictures as they are: ink on paper is not inverted for it, as it is for
+        `images.mnist`.
       size: H = W of the net's input. None: the shape of the set's pictures if TFDS knows one, and nothing is scaled;
         else the median of the shorter sides in training, at least 16 and at most 64.
       grey: one channel or three. None: one if all pictures that are looked at are grey.

@@ -55,8 +55,8 @@ def random_affine(
 ) -> jax.Array:
     """Turns, stretches and skews each picture about its middle, with bilinear interpolation, repeating its edges.
 
-    The distortions of LeCun, Bottou, Bengio, Haffner 1998, section III.A, but translation, which `random_shift` does:
-    height and width are stretched each by itself, so scaling and squeezing are both in it.
+    With `random_shift` for translation these are the distortions of LeCun, Bottou, Bengio, Haffner 1998, section III.B,
+    and rotation, which they have not; height and width are stretched each by itself: scaling and squeezing are in it.
 
     Args:
       max_rotation: in degrees, either way.
@@ -100,6 +100,6 @@ def random_colour(key: jax.Array, images: jax.Array, std: float) -> jax.Array:
     images = images.astype(jnp.float32)
     channels = images.shape[-1]
     pixels = images.reshape(-1, channels)
-    variances, directions = jnp.linalg.eigh(jnp.cov(pixels, rowvar=False).reshape(channels, channels))
+    variances, directions = jnp.linalg.eigh(jnp.cov(pixels, rowvar=False, ddof=0).reshape(channels, channels))
     draws = std * jax.random.normal(key, (len(images), channels)) * jnp.sqrt(jnp.maximum(variances, 0))  # [B, C]
     return images + (draws @ directions.T)[:, None, None]

@@ -6,6 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 
+from cnnrnn.errors import ConfigError
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import MaxPool
 from cnnrnn.layers.precision import dot_general
@@ -36,7 +37,16 @@ class BatchNormNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Images [B, H, W, C] -> logits [B, K]."""
+        """Images [B, H, W, C] -> logits [B, K].
+
+        Raises:
+          ConfigError: the poolings leave nothing of pictures that small.
+        """
+        if min(x.shape[1:3]) < 2 ** len(self.features):
+            raise ConfigError(
+                f"pictures of {x.shape[1]} x {x.shape[2]} are halved {len(self.features)} times, once for each of "
+                "model.features - take larger ones, or fewer features"
+            )
         conv = partial(Conv, kernel_size=(3, 3), use_bias=False, precision=self.precision)
         dense = partial(nn.Dense, dot_general=dot_general(self.precision))
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=self.momentum)

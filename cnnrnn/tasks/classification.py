@@ -98,22 +98,30 @@ class Classification(Task):
         return self._of_classes(jax.nn.softmax(super().decode(variables, batch)))
 
     def draw(self, variables: dict, dataset: Any, directory: Path) -> None:
-        """mistakes.png: up to 60 pictures that are taken for another class, of the first 10,000."""
+        """mistakes.png: up to 60 pictures that are taken for another class, of all classes, among the first 10,000."""
         from cnnrnn import plots
 
-        decode, names, wrong, seen = jax.jit(self.decode), dataset.info["class_names"], [], 0
+        decode, names = jax.jit(self.decode), dataset.info["class_names"]
+        wrong, kept, mistakes, seen = {}, 0, 0, 0
         for number in range(dataset.num_batches):
             batch = dataset.batch(number)
             answers = np.argmax(decode(variables, batch), axis=-1)  # [B]
             places = np.flatnonzero((answers != batch["label"]) & (batch["mask"] > 0))
-            wrong += [(batch["image"][at].copy(), names[batch["label"][at]], names[answers[at]]) for at in places]
-            seen += int(batch["mask"].sum())
-            if len(wrong) >= 60 or seen >= 10_000:
+            mistakes, seen = mistakes + len(places), seen + int(batch["mask"].sum())
+            for at in places:
+                of_class = wrong.setdefault(int(batch["label"][at]), [])
+                if kept < 60 and len(of_class) < max(1, 60 // len(names)):
+                    of_class.append((batch["image"][at].copy(), int(answers[at])))
+                    kept += 1
+            if seen >= 10_000:
                 break
-        if wrong:
-            images, labels, answers = zip(*wrong[:60], strict=True)
-            title = f"{type(self.model).__name__}: {len(wrong)} of {seen} pictures are taken for something else"
-            plots.mistakes(np.stack(images), [*labels], [*answers], directory / "mistakes.png", title)
+        file = directory / "mistakes.png"
+        file.unlink(missing_ok=True)
+        rows = [(image, names[label], names[answer]) for label in sorted(wrong) for image, answer in wrong[label]]
+        if rows:
+            images, labels, answers = zip(*rows, strict=True)
+            title = f"{type(self.model).__name__}: {mistakes} of {seen} are taken for something else, {kept} of them"
+            plots.mistakes(np.stack(images), [*labels], [*answers], file, title)
 
     def _logits(self, variables, carry, batch, **how):
         logits, carry, mutated = super().forward(variables, carry, batch, **how)  # [B, K]

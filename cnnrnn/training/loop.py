@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from cnnrnn.command import say
 from cnnrnn.config import build
 from cnnrnn.data.dataset import Batch, Dataset
-from cnnrnn.errors import DataError, Interrupted
+from cnnrnn.errors import ConfigError, DataError, Interrupted
 from cnnrnn.optim import observe
 from cnnrnn.signatures import Count
 from cnnrnn.tasks.task import Task
@@ -99,8 +99,9 @@ def fit(
     run_eval = devices.compile_eval(partial(eval_step, task=task))
     train_data, evaluated = splits["train"], {name: data for name, data in splits.items() if name != "train"}
     watched = next(name for name in ("validation", "test") if name in evaluated)
-    first = devices.fill(train_data.batch(0))
     initial = partial(init_state, task, tx, seed=seed)
+    first = devices.fill(train_data.batch(0))
+    _refuse_filling(train_data.batch(0), first, jax.eval_shape(initial, first))
     feed = Feed(train_data, devices, data_on)
     _show_model(task, first, workdir)
 
@@ -114,37 +115,42 @@ def fit(
                 log.write(step, split, values)
                 return values["loss"]
 
-            while step < num_steps:
-                count = steps_together(step, num_steps, steps_per_dispatch, log_every, eval_every, checkpoint_every)
-                try:
-                    batches = feed.batches(step, count)
-                except DataError:  # a set may be read as it is trained on: what was done before is kept
-                    if step > saved:
+            def watch() -> None:
+                nonlocal state
+                loss = test(watched)
+                if eval_every and step % eval_every == 0:  # at the end too only if a longer run would hear of it
+                    state = state.replace(opt_state=observe(state.opt_state, loss))
+
+            try:
+                if 0 < step < num_steps and _is_due(step, num_steps, eval_every) and not log.has(step, watched):
+                    watch()  # its data could not be read before
+                while step < num_steps:
+                    count = steps_together(step, num_steps, steps_per_dispatch, log_every, eval_every, checkpoint_every)
+                    state, sums = run_steps(state, feed.batches(step, count))  # sent off; the next batches do not wait
+                    meter.add(sums)
+                    step += count
+                    due = partial(_is_due, step, num_steps)
+                    if due(log_every):
+                        log.speed(step, meter.steps_per_second(step))
+                        log.write(step, "train", meter.take(step))
+                    if due(eval_every):
+                        watch()
+                    stopping = bool(stop)  # asked once: a signal may come at any line
+                    if due(checkpoint_every) or stopping:
                         checkpoints.save(step, state, meter.record(step))
-                    raise
-                state, sums = run_steps(state, batches)  # sent off; the next batches do not wait
-                meter.add(sums)
-                step += count
-                due = partial(_is_due, step, num_steps)
-                if due(log_every):
-                    log.speed(step, meter.steps_per_second(step))
-                    log.write(step, "train", meter.take(step))
-                if due(eval_every):
-                    loss = test(watched)
-                    if eval_every and step % eval_every == 0:  # at the end too only if a longer run would hear of it
-                        state = state.replace(opt_state=observe(state.opt_state, loss))
-                stopping = bool(stop)  # asked once: a signal may come at any line
-                if due(checkpoint_every) or stopping:
+                        saved = step
+                    log.advance(step)
+                    if stopping and step < num_steps:
+                        raise Interrupted(
+                            f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues"
+                        )
+                for split in evaluated:
+                    if not log.has(step, split):  # the others; or stopped before, and now told to end here
+                        test(split)
+            except DataError:  # a set may be read as it is trained on: what was done before is kept
+                if step > saved:
                     checkpoints.save(step, state, meter.record(step))
-                    saved = step
-                log.advance(step)
-                if stopping and step < num_steps:
-                    raise Interrupted(
-                        f"stopped by {stop} at step {step} of {num_steps}, saved - the same command continues"
-                    )
-            for split in evaluated:
-                if not log.has(step, split):  # the others; or stopped before, and now told to end here
-                    test(split)
+                raise
     draw(log.records, workdir.path / "curves.png", f"{type(task.model).__name__}, {workdir.path.name}")
     _draw_task(task, state.variables, evaluated[watched], workdir.path)
     return _summarise(log.records, [*evaluated], meter.seconds, workdir)
@@ -158,6 +164,16 @@ def _start(checkpoints: Checkpoints, initial: Callable, batch: Batch) -> tuple[T
     step, leaves, record = found
     say(f"continuing from step {step}")
     return to_state(leaves, jax.eval_shape(initial, batch)), step, Meter.from_record(step, record)
+
+
+def _refuse_filling(batch: Batch, filled: Batch, state: TrainState) -> None:
+    """What fills a batch up to a multiple of the devices counts nothing, but running statistics would see it."""
+    given, count = len(batch["mask"]), jax.device_count()
+    if state.model_state and len(filled["mask"]) != given:
+        raise ConfigError(
+            f"data.batch_size is {given} on {count} devices, for a net that normalises by the batch - "
+            f"take a multiple of {count}"
+        )
 
 
 def _is_due(step: int, num_steps: int, every: int | None) -> bool:

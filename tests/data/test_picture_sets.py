@@ -72,7 +72,7 @@ def test_classes_are_the_sorted_folders_and_a_tenth_of_each_is_for_testing(folde
     assert {name: split.info for name, split in again.items()} == {name: split.info for name, split in splits.items()}
 
 
-@pytest.mark.parametrize("validation", ["val", "validation"])
+@pytest.mark.parametrize("validation", ["val", "validation", "Valid"])
 def test_parts_are_taken_as_they_are(tmp_path, validation):
     for part, count in (("train", 3), (validation, 2), ("test", 1)):
         for name, colour in COLOURS.items():
@@ -89,6 +89,15 @@ def test_parts_are_taken_as_they_are(tmp_path, validation):
     }
     draw(tmp_path / "test" / "pink" / "0.png")
     refused(tmp_path / "test" / "pink", "is of no class in", source=tmp_path)
+
+
+def test_parts_may_be_written_in_capitals_and_what_is_no_part_is_said(tmp_path, capfd):
+    for part in ("Train", "TEST", "Train copy"):
+        for name in ("cat", "dog"):
+            draw(tmp_path / part / name / "0.png")
+    sets = picture_set(0, source=str(tmp_path))
+    assert {name: data.info["num_examples"] for name, data in sets.items()} == {"train": 2, "test": 2}
+    assert "Train copy: it is called neither train" in capfd.readouterr().err
 
 
 def test_folders_in_a_class_are_searched_and_other_files_left_out_in_one_line(folder, capfd):

@@ -3,7 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from cnnrnn.errors import ConfigError
 from cnnrnn.models.batchnorm_net import BatchNormNet
 from cnnrnn.training.model_table import model_rows
 
@@ -35,6 +37,11 @@ def test_training_sees_the_batch_and_testing_what_was_seen_in_training():
     normalised = np.asarray(seen["intermediates"]["norm1"]["__call__"][0])
     np.testing.assert_allclose(normalised.mean((0, 1, 2)), 0, atol=0.02)
     np.testing.assert_allclose(normalised.std((0, 1, 2)), 1, atol=0.05)
+
+
+def test_pictures_too_small_to_be_halved_are_refused():
+    with pytest.raises(ConfigError, match="3 x 9 are halved 2 times"):
+        NET.init(jax.random.key(0), jnp.zeros((1, 3, 9, 1)))
 
 
 def test_dropout_falls_in_training_only():

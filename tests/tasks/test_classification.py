@@ -166,8 +166,11 @@ def test_its_mistakes_are_drawn_and_only_they(tmp_path, monkeypatch):
     monkeypatch.setattr("cnnrnn.plots.mistakes", lambda *given: drawn.append(given))
     task.draw({"params": {}}, dataset, tmp_path)
     ((images, labels, answers, _, title),) = drawn
-    np.testing.assert_array_equal(images, arrays["image"][[2, 4]])
-    assert (labels, answers) == (["c", "a"], ["d", "c"]) and "2 of 7" in title
+    np.testing.assert_array_equal(images, arrays["image"][[4, 2]])  # by class
+    assert (labels, answers) == (["a", "c"], ["c", "d"]) and "2 of 7" in title
+    arrays["image"][[2, 4], 0] = np.eye(4, dtype=np.uint8)[[2, 0], :, None]
+    task.draw({"params": {}}, dataset, tmp_path)
+    assert len(drawn) == 1 and not (tmp_path / "mistakes.png").exists()  # no picture of mistakes that are made no more
 
 
 class Shouting(nn.Module):

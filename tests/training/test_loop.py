@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, run_command
 from ml_collections import ConfigDict
 
-from cnnrnn.errors import DataError, Interrupted, NumericalError
+from cnnrnn.errors import ConfigError, DataError, Interrupted, NumericalError
 from cnnrnn.training import loop
 from cnnrnn.training.checkpoint import Checkpoints
 
@@ -116,6 +116,30 @@ def test_a_batch_that_cannot_be_read_loses_nothing(tmp_path, config, monkeypatch
         assert Checkpoints(tmp_path / "broken" / "checkpoints").newest()[0] == 8
     loop.train(config, str(tmp_path / "broken"))
     assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
+
+
+def test_an_evaluation_that_cannot_be_read_loses_nothing(tmp_path, config, monkeypatch):
+    loop.train(config, str(tmp_path / "unbroken"))
+    original = loop.evaluate
+
+    def broken(*given):
+        raise DataError("dog.jpg is broken - replace it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "evaluate", broken)
+        with pytest.raises(DataError, match=r"dog\.jpg"):
+            loop.train(config, str(tmp_path / "broken"))
+    assert original is loop.evaluate and Checkpoints(tmp_path / "broken" / "checkpoints").newest()[0] == 6
+    loop.train(config, str(tmp_path / "broken"))
+    assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
+
+
+def test_batch_normalisation_is_not_shown_what_fills_a_batch_up(tmp_path, config):
+    """Four devices here; six pictures would be filled up to eight."""
+    config.model = ConfigDict(dict(name="batchnorm_net.BatchNormNet", features=(4, 4), hidden_size=8))
+    config.data.batch_size = 6
+    with pytest.raises(ConfigError, match="take a multiple of 4"):
+        loop.train(config, str(tmp_path))
 
 
 def test_a_larger_num_steps_goes_on(tmp_path, config):
