@@ -5,8 +5,9 @@ Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST: a novel image dataset for benchma
   changed pictures.
 Command: python -m cnnrnn.main --config configs/fashion_mnist_batchnorm.py --workdir runs/fashion_mnist_batchnorm
   (with --config.data.manual_dir=FOLDER if the original files are at hand)
-Hardware: two CPU cores.
-Score: not measured
+Hardware: one CPU core beside other work, 20.0 minutes, 1.4 GB.
+Score: test accuracy 93.32 +- 0.10 % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+  --config configs/fashion_mnist_batchnorm.py).
 """
 
 from ml_collections import ConfigDict

@@ -4,8 +4,9 @@ Source: Harley, "An interactive node-link visualization of convolutional neural 
   digits that were moved, turned and skewed.
 Command: python -m cnnrnn.main --config configs/mnist_harley.py --workdir runs/mnist_harley
   (with --config.data.manual_dir=FOLDER if the original files are at hand)
-Hardware: two CPU cores.
-Score: not measured
+Hardware: one CPU core beside other work, 5.1 minutes, 0.8 GB.
+Score: test accuracy 99.20 +- 0.04 % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+  --config configs/mnist_harley.py).
 """
 
 from ml_collections import ConfigDict

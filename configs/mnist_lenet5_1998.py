@@ -6,8 +6,9 @@ Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to docu
 Command: python -m cnnrnn.main --config configs/mnist_lenet5_1998.py --workdir runs/mnist_lenet5_1998
   (configs/mnist_lenet5_1998.py:distorted distorts every picture anew in every pass; with
   --config.data.manual_dir=FOLDER if the original files are at hand)
-Hardware: two CPU cores.
-Score: not measured
+Hardware: one or two CPU cores beside other work, 4.8 minutes, 0.7 GB; distorted 9.2 minutes, 0.6 GB.
+Score: test accuracy 99.00 +- 0.02 % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
+  --config configs/mnist_lenet5_1998.py); distorted 99.23 +- 0.08 % (--config configs/mnist_lenet5_1998.py:distorted).
 """
 
 from ml_collections import ConfigDict
