@@ -24,7 +24,11 @@ class HarleyNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Images [B, 28, 28, 1], paper -0.1 and ink 1.175 -> logits [B, K]."""
+        """Images [B, 28, 28, 1], paper -0.1 and ink 1.175 -> logits [B, K].
+
+        Raises:
+          ConfigError: pictures of another size.
+        """
         if x.shape[1:] != (28, 28, 1):
             raise ConfigError(f"Harley's net sees 28 x 28 x 1, not {' x '.join(map(str, x.shape[1:]))}")
         x = on_paper(x)  # [B, 32, 32, 1]

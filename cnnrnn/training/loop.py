@@ -100,8 +100,9 @@ def fit(
     train_data, evaluated = splits["train"], {name: data for name, data in splits.items() if name != "train"}
     watched = next(name for name in ("validation", "test") if name in evaluated)
     initial = partial(init_state, task, tx, seed=seed)
-    first = devices.fill(train_data.batch(0))
-    _refuse_filling(train_data.batch(0), first, jax.eval_shape(initial, first))
+    batch = train_data.batch(0)
+    first = devices.fill(batch)
+    _refuse_filling(batch, first, jax.eval_shape(initial, first))
     feed = Feed(train_data, devices, data_on)
     _show_model(task, first, workdir)
 
