@@ -1,4 +1,4 @@
-"""What the command line programs share: flags are parsed, refusals become one line and an exit code.
+"""What the programs share: they parse flags, and turn errors of the user into one line and an exit code.
 
 Imports nothing heavy, so that `--help` and a misspelt flag answer at once.
 """
@@ -13,37 +13,39 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from cnnrnn import runtime
-from cnnrnn.errors import ConfigError, Interrupted, Refusal, WorkdirError
+from cnnrnn.errors import ConfigError, Interrupted, UserError, WorkdirError
 
 DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error instead of its one line")
-TUNE = flags.DEFINE_bool("tune", True, "keep freed memory, and compiled programs in the user's cache folder; --notune")
-HELP = flags.DEFINE_bool("help", False, "show this and stop", short_name="h")
+TUNE = flags.DEFINE_bool(
+    "tune", True, "reuse freed memory, and store compiled programs in the user's cache folder; or --notune"
+)
+HELP = flags.DEFINE_bool("help", False, "print this and exit", short_name="h")
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a program on the process's arguments and ends the process with the exit code of what happened."""
+    """Runs a program on the process's arguments; an error ends the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # a name that the terminal cannot show ends no program
+        if stream is not None:  # the terminal may not be able to show a name
             stream.reconfigure(errors="backslashreplace")
     try:
         main(sys.argv)
     except BrokenPipeError:  # `... | head` has seen enough
-        _silence()
+        _close_stdout()
     except (Exception, KeyboardInterrupt) as error:
         if _debugging():
             traceback.print_exc()
-        refusal = _as_refusal(error)
-        line = f"cnnrnn: {'' if isinstance(refusal, Interrupted) else 'error: '}{refusal}"
-        if refusal is None:
+        user_error = _as_user_error(error)
+        line = f"cnnrnn: {'' if isinstance(user_error, Interrupted) else 'error: '}{user_error}"
+        if user_error is None:
             what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
             line = f"cnnrnn: bug: {what} - please report it with what the same command prints with --debug"
         print(line, file=sys.stderr, flush=True)
-        sys.exit(refusal.exit_code if refusal else 1)
+        sys.exit(user_error.exit_code if user_error else 1)
 
 
-def _as_refusal(error: BaseException) -> Refusal | None:
+def _as_user_error(error: BaseException) -> UserError | None:
     """What an exception means to the user; None if it is a bug."""
-    if isinstance(error, Refusal):
+    if isinstance(error, UserError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted - the same command continues from the last checkpoint, if there was one")
@@ -57,12 +59,12 @@ def _as_refusal(error: BaseException) -> Refusal | None:
 
 
 def parse(argv: Sequence[str], usage: str) -> list[str]:
-    """Sets the absl flags, tunes the process and returns the other arguments; `--help` prints and ends the process.
+    """Sets the absl flags, configures the process and returns the other arguments; `--help` prints and exits.
 
     Raises:
       ConfigError: a flag is unknown or its value cannot be read.
     """
-    flags.FLAGS.set_gnu_getopt(True)  # flags may stand behind file names
+    flags.FLAGS.set_gnu_getopt(True)  # flags may follow file names
     try:
         arguments = flags.FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
@@ -73,16 +75,16 @@ def parse(argv: Sequence[str], usage: str) -> list[str]:
         print(f"{usage.strip()}\n\nFlags:\n{_describe_flags()}")
         sys.exit(0)
     if TUNE.value:
-        runtime.tune()
+        runtime.configure_process()
     return arguments
 
 
-def say(line: str) -> None:
-    """Prints a line; if nobody listens any more (`... | head`), the program goes on in silence."""
+def echo(line: str) -> None:
+    """Prints a line. If the reader has closed the pipe (`... | head`), the program continues without output."""
     try:
         print(line, flush=True)
     except BrokenPipeError:
-        _silence()
+        _close_stdout()
 
 
 def workdir(value: str | None) -> str:
@@ -111,7 +113,7 @@ def _describe_flags() -> str:
     return "\n".join(f"  --{flag.name:12} {flag.help}" for flag in sorted(own, key=lambda flag: flag.name))
 
 
-def _silence() -> None:
+def _close_stdout() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

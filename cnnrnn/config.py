@@ -1,44 +1,48 @@
 """From a config file and the command line to objects: load, check, build.
 
-A config has the sections task, model, data, optim and train, and a seed. Every section is the keyword arguments of one
-constructor, so its fields, their types and their ranges are read from that constructor's signature: from its source,
-because a misspelt flag must be answered without importing JAX.
+A config has the sections task, model, data, optim and train, and a seed. A section is the keyword arguments of one
+constructor, so the fields, their types and their ranges are those of the constructor's signature.
 """
 
-import importlib
-import importlib.util
 import inspect
-import json
-from collections.abc import Sequence
-from pathlib import Path
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnrnn import signatures
+from cnnrnn import config_file, lookup, signatures
 from cnnrnn.errors import ConfigError
+from cnnrnn.signatures import Parameter
 
-# Where the constructor of each section lives. A folder: the section's `name` says which, "lenet5.LeNet5".
+# The constructor of each section, or the package of the constructors among which the section's `name` chooses.
 SECTIONS = {
     "task": "tasks",
     "model": "models",
     "data": "data",
-    "optim": "optim.make_optimizer",
+    "optim": "optim.optimizer.make_optimizer",
     "train": "training.loop.fit",
 }
-SEED = {"seed": signatures.Parameter("Seed")}
+PACKAGES = ("tasks", "models", "data")
+SEED = Parameter(signatures.Seed)
+FIELDS = (*SECTIONS, "seed")  # of a config
 
 
 def load(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
-    """The config that a file's `get_config` returns, with overrides, checked.
+    """The config of a file's `get_config`, with overrides, checked.
 
     Args:
-      path: a Python file, with `:argument` behind it if its `get_config` takes one. The file is executed.
+      path: a Python file, followed by `:argument` if its `get_config` takes one. The file is executed.
       overrides: pairs of a field, "optim.learning_rate", and its value as text.
 
     Raises:
-      ConfigError: the file or an override is wrong, or the config does not fit the constructors that it names.
+      ConfigError: the file or an override is wrong, or the config does not fit its constructors.
     """
-    config = _call_get_config(path)
+    config = config_file.read(path)
+    _check_sections(config)
+    for field, _ in overrides:
+        _check_section_name(field)  # before a constructor is imported, which takes a second
     for field, text in sorted(overrides, key=lambda override: not override[0].endswith(".name")):
         _override(config, field, text)  # names first: they decide which other fields there are
     check(config)
@@ -63,159 +67,189 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[st
 
 
 def check(config: ConfigDict) -> None:
-    """Holds every field of a config against the signature of the constructor that will take it.
+    """Checks every field against the signature of the constructor that takes it.
 
     Raises:
-      ConfigError: a section or field is unknown or missing, or a value is of the wrong type or out of its range.
+      ConfigError: a section or field is unknown or missing, or a value has the wrong type or is out of range.
     """
-    for key in config:
-        if key not in SECTIONS and key not in SEED:
-            raise ConfigError(f"unknown config field {key}{signatures.did_you_mean(key, [*SECTIONS, *SEED])}")
-    for section in [*SECTIONS, *SEED]:
-        if section not in config:
-            raise ConfigError(f"the config has no {section} - its sections are {', '.join([*SECTIONS, *SEED])}")
-    config.seed = SEED["seed"].validate("seed", config.seed)
+    _check_sections(config)
+    config.seed = SEED.validate("seed", config.seed)
     for section in SECTIONS:
-        where, parameters = _signature(config, section)
+        where, parameters = _parameters(config, section)
         for key, parameter in parameters.items():
             if parameter.required and key not in config[section]:
                 raise ConfigError(f"the config has no {section}.{key}, {where} - give it a value")
         for key, value in config[section].items():
+            field = f"{section}.{key}"
             if key in parameters:
                 with config.ignore_type():
-                    config[section][key] = parameters[key].validate(f"{section}.{key}", value)
-            elif "**" not in parameters and key != "name":
-                known = [name for name in parameters if name != "**"]
-                raise ConfigError(f"unknown config field {section}.{key}, {where}{signatures.did_you_mean(key, known)}")
+                    config[section][key] = parameters[key].validate(field, value)
+            elif "**" in parameters:
+                parameters["**"].validate(field, value)
+            else:
+                known = [name for name, parameter in parameters.items() if parameter.is_settable]
+                raise ConfigError(f"unknown config field {field}, {where}{signatures.did_you_mean(key, known)}")
 
 
-def build(section: str, settings: ConfigDict, **given):
-    """Calls the constructor that a section names.
+def is_resumable(config: ConfigDict, field: str) -> bool:
+    """Whether a field, "train.num_steps", may change when a run is resumed: its annotation says so."""
+    section, _, key = field.partition(".")
+    if section not in SECTIONS:
+        return False
+    parameter = _parameters(config, section)[1].get(key)
+    return parameter is not None and parameter.resumable
+
+
+def build(section: str, settings: ConfigDict, **given: Any) -> Any:
+    """Calls the constructor of a section.
+
+    >>> build("model", ConfigDict({"name": "lenet5.LeNet5"}), num_classes=10).num_classes
+    10
 
     Args:
-      section: a key of `SECTIONS`, which says where to look for the name.
-      settings: the section; `name` is "module.Constructor" and the rest its keyword arguments.
-      **given: what the program knows and no config says.
+      section: a key of `SECTIONS`.
+      settings: the section. Its `name` is "module.Constructor", in the package of the section or else in any module
+        that Python can import. The other fields are keyword arguments.
+      **given: further arguments, which the program knows and no config gives.
 
     Raises:
-      ConfigError: the constructor does not take these arguments.
+      ConfigError: the constructor does not take these arguments, or refuses a value of them.
     """
-    module, attribute = _locate(section, settings)
-    constructor = getattr(importlib.import_module(f"cnnrnn.{module}"), attribute)
-    is_folder = "." not in SECTIONS[section]
-    arguments = {key: value for key, value in settings.items() if not (is_folder and key == "name")}
+    constructor = _constructor(section, settings)
+    arguments = {key: value for key, value in settings.items() if not _chooses(section, key)}
     if twice := sorted(arguments.keys() & given.keys()):
-        raise ConfigError(
-            f"config field {section}.{twice[0]} is not for the config: the program sets it - delete the field"
-        )
+        raise ConfigError(f"config field {section}.{twice[0]} is not for the config: the program gives it - delete it")
     try:
         inspect.signature(constructor).bind(**arguments, **given)
     except TypeError as error:
-        raise ConfigError(f"{error}, config section {section} for {attribute} - see its signature") from error
-    return constructor(**arguments, **given)
+        raise ConfigError(
+            f"{error}, config section {section} for {constructor.__name__} - see its signature"
+        ) from error
+    try:
+        return constructor(**arguments, **given)
+    except ValueError as error:
+        raise ConfigError(f"{section}: {error}") from error
 
 
-def dump(config: ConfigDict) -> str:
-    """The config as JSON text."""
-    return json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
+@contextmanager
+def as_config_error(config: ConfigDict) -> Iterator[None]:
+    """Turns a ValueError of a model or a task, which may come when it is traced, into a ConfigError with its section.
+
+    Any other error passes.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if section := section_of(error, config):
+            raise ConfigError(f"{section}: {error}") from error
+        raise
 
 
-def from_plain(tree: dict) -> ConfigDict:
-    """The config that `dump` wrote, from its parsed JSON; lists become the tuples they were."""
+def section_of(error: BaseException, config: ConfigDict | None = None) -> str | None:
+    """The section of the config that an error is about.
 
-    def freeze(value):
-        if isinstance(value, dict):
-            return {key: freeze(child) for key, child in value.items()}
-        return tuple(freeze(child) for child in value) if isinstance(value, list) else value
+    It is that of the innermost frame of the traceback in a model or in a task. Layers belong to the model that calls
+    them.
 
-    return ConfigDict(freeze(tree))
+    Args:
+      error: with its traceback.
+      config: tells a model and a task outside of the package; None if there are none.
+
+    Returns:
+      "model", "task", or None if the error was raised in neither.
+    """
+    named = {section: _constructor(section, config[section]) for section in ("model", "task")} if config else {}
+    found, traceback = None, error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        module, qualname = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        for section in ("model", "task"):
+            constructor = named.get(section)
+            if module.startswith(f"cnnrnn.{SECTIONS[section]}.") or _is_of(constructor, module, qualname, named):
+                found = section
+        traceback = traceback.tb_next
+    return found
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
-    """The fields in which two configs differ: {"optim.learning_rate": (old, new)}; None where a side has none."""
-    one, other = _flatten(old.to_dict()), _flatten(new.to_dict())
+    """The fields in which two configs differ: {"optim.learning_rate": (old, new)}; None where one has none."""
+    first, second = _flatten(old.to_dict()), _flatten(new.to_dict())
     return {
-        key: (one.get(key), other.get(key))
-        for key in sorted(one.keys() | other.keys())
-        if one.get(key) != other.get(key)
+        key: (first.get(key), second.get(key))
+        for key in sorted(first.keys() | second.keys())
+        if first.get(key) != second.get(key)
     }
 
 
-def _call_get_config(path: str) -> ConfigDict:
-    file, _, argument = path.partition(":")
-    if not Path(file).is_file():
-        found = sorted(str(other) for other in Path(file).parent.glob("*.py")) or sorted(
-            map(str, Path("configs").glob("*.py"))
-        )
-        there = f"the configs there are {', '.join(found)}" if found else "name a Python file"
-        raise ConfigError(f"no config file {file}{signatures.did_you_mean(file, found, otherwise=f' - {there}')}")
-    spec = importlib.util.spec_from_file_location("the_config", file)
-    if spec is None:
-        raise ConfigError(f"{file} is no config - name a Python file with a function get_config")
-    try:
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        config = module.get_config(argument) if argument else module.get_config()
-    except (Exception, SystemExit) as error:
-        line = _line_in(error, file)
-        raise ConfigError(f"{file}{line} raised {type(error).__name__}: {error} - mend the config") from error
-    if not isinstance(config, ConfigDict):
-        raise ConfigError(
-            f"get_config() of {file} returned a {type(config).__name__} - return an ml_collections.ConfigDict"
-        )
-    return config
+def _check_sections(config: ConfigDict) -> None:
+    for key in config:
+        if key not in FIELDS:
+            raise ConfigError(f"unknown config field {key}{signatures.did_you_mean(key, FIELDS)}")
+    for section in FIELDS:
+        if section not in config:
+            raise ConfigError(f"the config has no {section} - its sections are {', '.join(FIELDS)}")
 
 
-def _line_in(error: Exception, file: str) -> str:
-    traceback, line = error.__traceback__, ""
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == str(Path(file)):
-            line = f", line {traceback.tb_lineno},"
-        traceback = traceback.tb_next
-    return line
+def _check_section_name(field: str) -> None:
+    section, dot, _ = field.partition(".")
+    if section not in FIELDS or (section == "seed" and dot):
+        raise ConfigError(f"unknown config field {field}{signatures.did_you_mean(section, FIELDS)}")
 
 
 def _override(config: ConfigDict, field: str, text: str) -> None:
-    section, dot, key = field.partition(".")
-    if section in SEED and not dot:
-        config.seed = SEED["seed"].parse("seed", text)
+    section, _, key = field.partition(".")
+    if section == "seed":
+        config.seed = SEED.parse("seed", text)
         return
-    if section not in SECTIONS:
-        raise ConfigError(f"unknown config field {field}{signatures.did_you_mean(section, [*SECTIONS, *SEED])}")
-    where, parameters = _signature(config, section)
-    known = [*dict.fromkeys([*config[section], *(name for name in parameters if name != "**")])]
-    if not dot:
+    where, parameters = _parameters(config, section)
+    settable = [name for name, parameter in parameters.items() if parameter.is_settable and name != "**"]
+    known = [*dict.fromkeys([*config[section], *settable])]
+    if not key:
         raise ConfigError(f"{section} is a section, --config.{section} - set one of its fields: {', '.join(known)}")
     if key not in known and ("**" not in parameters or signatures.is_near(key, known)):
         raise ConfigError(f"unknown config field {field}, {where}{signatures.did_you_mean(key, known)}")
-    parameter = parameters.get(key, signatures.Parameter("None | bool | int | float | str"))
+    parameter = parameters.get(key, Parameter(signatures.Plain))
     with config.unlocked(), config.ignore_type():
         config[section][key] = parameter.parse(field, text)
 
 
-def _signature(config: ConfigDict, section: str) -> tuple[str, dict[str, signatures.Parameter]]:
-    module, attribute = _locate(section, config[section])
-    return f"which goes to {attribute} in cnnrnn/{module.replace('.', '/')}.py", signatures.read(module, attribute)
+def _parameters(config: ConfigDict, section: str) -> tuple[str, dict[str, Parameter]]:
+    """The constructor of a section, in words for an error, and what it takes."""
+    constructor = _constructor(section, config[section])
+    where = f"{constructor.__name__} in {lookup.file_of(sys.modules[constructor.__module__])}"
+    try:
+        parameters = signatures.read(constructor)
+    except (NameError, ValueError) as error:  # a name in an annotation that exists for type checkers only
+        raise ConfigError(f"the signature of {where} cannot be read: {error} - fix its annotations") from error
+    if SECTIONS[section] in PACKAGES:
+        parameters["name"] = Parameter(str)
+    return f"which goes to {where}", parameters
 
 
-def _locate(section: str, settings: ConfigDict) -> tuple[str, str]:
-    """The module below cnnrnn and the attribute in it that a section is built by."""
-    home = SECTIONS[section]
+def _constructor(section: str, settings: ConfigDict) -> Callable:
+    package = SECTIONS[section]
     if not isinstance(settings, ConfigDict):
         raise ConfigError(f"config section {section} is {settings!r} - make it a dict of fields")
-    if "." in home:
-        module, _, attribute = home.rpartition(".")
-        return module, attribute
+    if package not in PACKAGES:
+        return lookup.find(f"cnnrnn.{package}")
     if "name" not in settings:
         raise ConfigError(
             f'config section {section} has no name - say what to build, {section}.name="module.Constructor"'
         )
-    module, _, attribute = str(settings.name).rpartition(".")
-    if not module.isidentifier():
-        raise ConfigError(
-            f'{section}.name is "{settings.name}" - write "module.Constructor", as in cnnrnn/{home}/module.py'
-        )
-    return f"{home}.{module}", attribute
+    return lookup.find_named(section, package, str(settings.name))
+
+
+def _chooses(section: str, key: str) -> bool:
+    """Whether a field is the name that chooses the constructor, and no argument of it."""
+    return SECTIONS[section] in PACKAGES and key == "name"
+
+
+def _is_of(constructor: Callable | None, module: str, qualname: str, named: dict[str, Callable]) -> bool:
+    """Whether code belongs to a constructor: to its module, or to its class if the other one is in the same module."""
+    if constructor is None or constructor.__module__ != module:
+        return False
+    is_shared = all(other.__module__ == module for other in named.values())
+    return not is_shared or qualname.split(".")[0] == constructor.__name__
 
 
 def _flatten(tree: dict, prefix: str = "") -> dict:

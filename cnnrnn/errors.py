@@ -1,50 +1,49 @@
-"""The few ways in which a run can be refused, each with its exit code.
+"""The ways in which a user's request can fail, each with its exit code.
 
-A refusal is one line, `cnnrnn: error: what, where - what to do`: whoever raises one writes that sentence, and
-`command.run` prints it.
+A message is one line, `what, where - what to do`. `command.run` prints it as `cnnrnn: error: ...`.
 """
 
 
-class Refusal(Exception):
-    """Something the user can mend; never a bug. Subclasses carry the exit code of the process."""
+class UserError(Exception):
+    """Something that the user can fix; never a bug. Subclasses have the exit code of the process."""
 
     exit_code = 1
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())  # one line, whatever a library's message looked like
+        return " ".join(super().__str__().split())  # one line, also around a library's message
 
 
-class ConfigError(Refusal):
+class ConfigError(UserError):
     """A flag, a config file or one of its fields is wrong."""
 
     exit_code = 2
 
 
-class DataError(Refusal):
-    """A data set or a user's own file cannot be had, read or believed."""
+class DataError(UserError):
+    """A data set or a user's file is missing, cannot be read, or is damaged."""
 
     exit_code = 3
 
 
-class CheckpointError(Refusal):
+class CheckpointError(UserError):
     """No checkpoint in the working directory can be restored."""
 
     exit_code = 4
 
 
-class NumericalError(Refusal):
-    """A loss or a parameter is no longer a finite number."""
+class NumericalError(UserError):
+    """A loss or a parameter is not finite."""
 
     exit_code = 5
 
 
-class WorkdirError(Refusal):
+class WorkdirError(UserError):
     """The working directory cannot be used: not writable, in use, full, or another run's."""
 
     exit_code = 6
 
 
-class Interrupted(Refusal):
-    """The run was told to stop and has saved itself; the same command continues it (EX_TEMPFAIL)."""
+class Interrupted(UserError):
+    """A signal stopped the run, which has saved itself; the same command continues it (EX_TEMPFAIL)."""
 
     exit_code = 75

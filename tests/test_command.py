@@ -1,7 +1,8 @@
-"""The command line as a user types it: every refusal is one line with its exit code, fast, before JAX is imported."""
+"""The command line as a user types it: every error of the user is one line with its exit code, before any training."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -34,16 +35,49 @@ def test_wrong_flags_are_usage_errors(words, hint):
     assert_refused(run_command("main", *words), 2, hint)
 
 
-@pytest.mark.parametrize("program", ["main", "predict"])
-def test_help_imports_nothing_heavy(program):
+def heavy_imports(program: str, *words: str) -> tuple[str, str, list[str]]:
+    """What a program prints on stdout and stderr, and which heavy modules it imports."""
     code = (
-        f"import sys, runpy; sys.argv = ['x', '--help']\n"
+        f"import sys, runpy; sys.argv = ['x', *{words!r}]\n"
         f"try: runpy.run_module('cnnrnn.{program}', run_name='__main__')\n"
         "finally: print([m for m in ('jax', 'flax', 'numpy', 'orbax') if m in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "--workdir" in done.stdout and "--debug" in done.stdout
-    assert done.stderr.strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    *errors, imported = done.stderr.strip().splitlines()
+    return done.stdout, "".join(errors), imported
+
+
+@pytest.mark.parametrize("program", ["main", "predict"])
+def test_help_imports_nothing_heavy(program):
+    text, errors, imported = heavy_imports(program, "--help")
+    assert "--workdir" in text and "--debug" in text and not errors
+    assert imported == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--confg", DIGITS, "--workdir", "w"], "did you mean --config?"),
+        (["--config", "configs/digit_lenet5.py", "--workdir", "w"], "did you mean configs/digits_lenet5.py?"),
+        (["--config", DIGITS, "--workdir", "w", "--config.optm.learning_rate=1"], "did you mean optim?"),
+        (
+            [
+                "--config",
+                DIGITS,
+                "--workdir",
+                "w",
+                "--config.seed=1",
+                "--config.data.batch_size=3",
+                "--config.optm.x=1",
+            ],
+            "did you mean optim?",
+        ),
+    ],
+)
+def test_what_is_known_to_be_wrong_before_jax_is_imported(words, hint):
+    _, errors, imported = heavy_imports("main", *words)
+    assert hint in errors
+    assert "jax" not in imported and "flax" not in imported
 
 
 def test_a_workdir_that_cannot_be_made(tmp_path):
@@ -52,12 +86,10 @@ def test_a_workdir_that_cannot_be_made(tmp_path):
     assert_refused(done, 6, "cannot write in")
 
 
-def test_a_full_disk_is_said_in_a_line(tmp_path):
+def test_a_full_disk_is_one_line(tmp_path):
     words = f"-m cnnrnn.main --config {DIGITS} --workdir {tmp_path / 'w'}"
     script = f"ulimit -f 1; exec {sys.executable} {words}"  # no file may grow beyond 1 KiB
-    programs = {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs")
-    }  # what is cut short there concerns no other test
+    programs = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs")}  # those that are cut short reach no other test
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=os.environ | programs, capture_output=True, text=True)
     assert done.returncode == 6, done.stderr
     assert any(line.startswith("cnnrnn: error: ") for line in done.stderr.splitlines()), done.stderr
@@ -70,7 +102,7 @@ def test_a_device_that_is_not_there(tmp_path, monkeypatch):
 
 def test_an_implementation_that_needs_another_device(tmp_path):
     words = ["--config", "configs/pydoc_lstm.py", "--workdir", tmp_path / "w", "--config.model.implementation=cudnn"]
-    assert_refused(run_command("main", *words), 2, "model.implementation is 'cudnn', but JAX runs on 1 x cpu")
+    assert_refused(run_command("main", *words), 2, "model: implementation is 'cudnn', but JAX runs on 1 x cpu")
 
 
 def test_a_closed_stdout_ends_no_training(tmp_path):
@@ -99,18 +131,11 @@ def trained(tmp_path_factory):
     return workdir, done
 
 
-def test_a_run_leaves_what_it_promises(trained):
+def test_a_run_leaves_its_files(trained):
     workdir, done = trained
     left = {file.name for file in workdir.iterdir()}
-    assert {
-        "config.json",
-        "dataset.json",
-        "metrics.jsonl",
-        "model.txt",
-        "curves.png",
-        "tensorboard",
-        "checkpoints",
-    } <= left
+    files = ["config.json", "dataset.json", "metrics.jsonl", "model.txt", "curves.png", "tensorboard", "checkpoints"]
+    assert {*files} <= left
     assert "FAILED" not in left
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert records[-1]["split"] == "test" and records[-1]["step"] == 200 and records[-1]["accuracy"] > 0.7
@@ -121,7 +146,7 @@ def test_a_run_leaves_what_it_promises(trained):
     assert "test accuracy 0." in done.stdout.splitlines()[-2]
 
 
-def test_the_same_command_again_trains_nothing_and_says_the_same(trained):
+def test_the_same_command_again_trains_nothing_and_prints_the_same_result(trained):
     workdir, done = trained
     before = (workdir / "metrics.jsonl").read_bytes()
     again = run_command(
@@ -137,29 +162,39 @@ def test_another_config_is_refused_in_the_same_workdir(trained):
     assert_refused(done, 2, "optim.learning_rate is 0.5", "0.02")
 
 
-@pytest.fixture
-def pictures(tmp_path):
-    """Held-out digits as a user's files: as they are, large dark on light in colour; and files that are none."""
-    from cnnrnn.data.images import digits
+def test_a_run_of_another_version_is_refused(trained, tmp_path):
+    """By training and by prediction, in one line, and not as damage."""
+    shutil.copytree(trained[0], tmp_path / "old")
+    config = json.loads((tmp_path / "old" / "config.json").read_text())
+    config["data"]["name"] = "images.digits"
+    (tmp_path / "old" / "config.json").write_text(json.dumps(config))
+    for words in (["main", "--config", DIGITS], ["predict", "seven.png"]):
+        done = run_command(words[0], "--workdir", tmp_path / "old", *words[1:])
+        assert_refused(done, 6, "config.json was written by another version of cnnrnn: data.name is", "choose another")
 
-    images = digits(0)["test"].arrays["image"][:6, ..., 0]
+
+@pytest.fixture
+def images(tmp_path):
+    """Held-out digits as a user's files: as they are, large dark on light in colour; and files that are no images."""
+    from cnnrnn.data.images.published import digits
+
+    source = digits(0)["test"].source
+    array = source[0]["image"][..., 0]
     plain, photo = tmp_path / "plain.png", tmp_path / "a photo.jpg"
-    Image.fromarray(images[0]).save(plain)
-    large = Image.fromarray(255 - images[0]).resize((280, 280)).convert("RGB")
+    Image.fromarray(array).save(plain)
+    large = Image.fromarray(255 - array).resize((280, 280)).convert("RGB")
     canvas = Image.new("RGB", (500, 400), "white")
     canvas.paste(large, (150, 60))
     canvas.save(photo)
     (tmp_path / "folder.png").mkdir()
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     (tmp_path / "cut.png").write_bytes(plain.read_bytes()[:90])
-    return tmp_path
+    return tmp_path, str(source[0]["label"])
 
 
-def test_predict_answers_in_lines_and_in_json(trained, pictures):
-    from cnnrnn.data.images import digits
-
-    label = str(digits(0)["test"].arrays["label"][0])
-    files = [pictures / "plain.png", pictures / "a photo.jpg"]
+def test_predict_answers_in_lines_and_in_json(trained, images):
+    folder, label = images
+    files = [folder / "plain.png", folder / "a photo.jpg"]
     assert len(json.loads(run_command("predict", "--workdir", trained[0], *files[:1] * 2, "--json").stdout)) == 2
     done = run_command("predict", "--workdir", trained[0], *files, "--top=3")
     lines = done.stdout.splitlines()
@@ -174,10 +209,11 @@ def test_predict_answers_in_lines_and_in_json(trained, pictures):
 
 
 @pytest.mark.parametrize("name", ["text.png", "cut.png", "missing.png", "folder.png"])
-def test_predict_refuses_what_is_no_picture_and_answers_the_rest(trained, pictures, name):
-    done = run_command("predict", "--workdir", trained[0], pictures / name, pictures / "plain.png")
+def test_predict_refuses_a_file_that_is_no_image_and_answers_the_others(trained, images, name):
+    folder, _ = images
+    done = run_command("predict", "--workdir", trained[0], folder / name, folder / "plain.png")
     assert_refused(done, 3, name)
-    assert done.stdout.splitlines()[0] == str(pictures / "plain.png")
+    assert done.stdout.splitlines()[0] == str(folder / "plain.png")
 
 
 def test_predict_needs_a_trained_run(tmp_path):
