@@ -1,1 +1,1 @@
-"""Data sets whose batches can be asked for by number. NumPy only: nothing here imports JAX."""
+"""Data sets at random access: a batch is a function of (seed, step). NumPy only; no module here imports JAX."""

@@ -1,117 +1,216 @@
-"""The protocol of a data set, and the set that lies in memory as arrays."""
+"""A data set: a source of examples and a sampler make batches that are a pure function of (seed, step)."""
 
-import functools
+import dataclasses
 import zlib
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
+from cnnrnn.data.prefetch import Prefetcher
+from cnnrnn.data.sampling import Sampler
 from cnnrnn.errors import DataError
 
+Example = dict[str, Any]
 Batch = dict[str, np.ndarray]
+Collate = Callable[[Sequence[Example], int | None], Batch]
 
 
-class Dataset(Protocol):
-    """One split of a data set; a batch of it is a pure function of (seed, step), so a resumed run needs only its step.
+class Source(Protocol):
+    """The examples of a split, at random access. Several threads and processes may read them at once.
+
+    Two methods are optional: `__getitems__(indices) -> list[Example]`, if examples are read faster together; and
+    `take(indices) -> Batch`, if all examples are rows of arrays.
 
     Attributes:
-      num_batches: batches in one pass.
-      dims: what the model must know: {"num_classes": 10}.
-      info: what is kept with a run as JSON: enough to use its model without the set, and to notice that the set has
-        changed.
+      fingerprint: a checksum of what is known of the examples without reading them all.
+      lengths: [N], if the examples differ in length, for `sampling.BucketSampler`.
     """
 
-    num_batches: int
-    dims: dict[str, int]
-    info: dict
+    fingerprint: int
 
-    def batch(self, step: int) -> Batch:
-        """Batch number `step`: arrays [B, ...], with "mask" [B] or [B, T] float32, 1 where it is real."""
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example:
+        """One example: arrays, numbers and text, without a batch dimension.
+
+        Raises:
+          DataError: the example cannot be read.
+        """
         ...
 
 
-class Order(NamedTuple):
-    """Which examples a batch holds: for training of an endless stream of passes, each in an order of its own.
-
-    Attributes:
-      num_examples: N of the split.
-      batch_size: B.
-      seed: of the order; None is one pass in the order of the examples, whose last batch may not be full.
-    """
-
-    num_examples: int
-    batch_size: int
-    seed: int | None
-
-    @property
-    def num_batches(self) -> int:
-        """Batches in one pass."""
-        return -(-self.num_examples // self.batch_size)
-
-    def places(self, step: int) -> Batch:
-        """Where the examples of a batch stand in the split: "row" [B] int32, and "mask" [B] float32, 1 where one does.
-
-        Raises:
-          IndexError: the pass has no such batch.
-        """
-        positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        if self.seed is None:
-            mask = positions < self.num_examples
-            if not mask.any():
-                raise IndexError(f"batch of examples {positions[0]} to {positions[-1]} of {self.num_examples}")
-            return {"row": np.where(mask, positions, 0).astype(np.int32), "mask": mask.astype(np.float32)}
-        passes, within = np.divmod(positions, self.num_examples)
-        orders = ((p, _permutation(self.seed, int(p), self.num_examples)) for p in np.unique(passes))
-        rows = np.concatenate([order[within[passes == p]] for p, order in orders])
-        return {"row": rows.astype(np.int32), "mask": np.ones(len(rows), np.float32)}
-
-
-class ArrayDataset:
-    """A split in memory: for training an endless stream of passes, each in an order of its own; else one pass.
+class ArraySource:
+    """A source in memory.
 
     Args:
-      arrays: {"image": [N, ...], ...}, one row an example, of the same N.
-      batch_size: B.
-      seed: of the order; None keeps the order of the arrays, and the last batch is filled up with zeros of mask 0.
-      dims, info: see `Dataset`; a checksum of the arrays joins the info.
-
-    Raises:
-      DataError: there is no example.
+      arrays: {"image": [N, ...], ...}, one row an example.
     """
 
-    def __init__(self, arrays: Batch, batch_size: int, seed: int | None, dims: dict[str, int], info: dict):
-        self.arrays, self.batch_size, self.seed, self.dims = arrays, batch_size, seed, dims
-        self.num_examples = len(next(iter(arrays.values())))
-        if not self.num_examples:
-            raise DataError("the split has no examples - name a set that has some")
-        self._order = Order(self.num_examples, batch_size, seed)
-        self.num_batches = self._order.num_batches
-        checksum = 0
+    def __init__(self, arrays: Batch):
+        self.arrays = arrays
+        self.fingerprint = 0
         for name in sorted(arrays):
-            checksum = zlib.crc32(np.ascontiguousarray(arrays[name]), checksum)
-        self.info = {**info, "dims": dims, "num_examples": self.num_examples, "crc32": checksum}
+            self.fingerprint = zlib.crc32(np.ascontiguousarray(arrays[name]), self.fingerprint)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+    def __getitem__(self, index: int) -> Example:
+        return {name: array[index] for name, array in self.arrays.items()}
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """A copy of many rows: of each array the shape of the indices, then that of a row."""
+        return {name: array[indices] for name, array in self.arrays.items()}
+
+
+def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
+    """Stacks the arrays and numbers of examples. Other fields, such as text, are left out: see `Task.score`.
+
+    >>> batch = collate([{"tokens": np.array([5, 6, 7]), "text": "b c d"}, {"tokens": np.array([8]), "text": "e"}], 4)
+    >>> batch["tokens"].tolist()
+    [[5, 6, 7, 0], [8, 0, 0, 0]]
+
+    Args:
+      examples: B of them, with the same fields.
+      length: every array is padded with zeros along its first axis to this length; None does not pad.
+
+    Returns:
+      {field: [B, ...]}. Numbers of Python become int32, float32 and bool; the dtype of arrays stays.
+
+    Raises:
+      ValueError: the arrays of a field differ in shape, or one is longer than `length`.
+    """
+    fields = {name: [_as_array(example[name]) for example in examples] for name in examples[0]}
+    return {name: _stack(name, rows, length) for name, rows in fields.items() if rows[0].dtype.kind in "biufc"}
+
+
+def pad_batch(batch: Batch, size: int) -> Batch:
+    """The batch with zeros after its last row, [size, ...]. The mask of the padding is 0 too."""
+    return {name: _pad(rows, size) for name, rows in batch.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchMaker:
+    """Makes batches: the part of a data set that other processes get a copy of."""
+
+    source: Source
+    sampler: Sampler
+    collate: Collate
+
+    def __call__(self, step: int) -> Batch:
+        """Batch number `step`; see `Dataset.batch`."""
+        plan = self.sampler.plan(step)
+        present = plan.mask > 0 if plan.in_text is None else plan.in_text  # [B] or [B, T]
+        if plan.length is None and self.collate is collate and hasattr(self.source, "take"):
+            batch = self.source.take(plan.indices)
+            if not present.all():
+                for rows in batch.values():
+                    rows[~present] = 0
+        else:
+            batch = pad_batch(self.collate(self._read(plan.indices[present]), plan.length), len(plan.mask))
+        batch |= {"mask": plan.mask, "index": plan.indices}
+        return batch if plan.reset is None else batch | {"reset": plan.reset}
+
+    def _read(self, indices: np.ndarray) -> Sequence[Example]:
+        indices = indices.tolist()
+        if hasattr(self.source, "__getitems__"):
+            return self.source.__getitems__(indices)
+        return [self.source[index] for index in indices]
+
+
+class Dataset:
+    """One split of a data set. Without `workers` several threads may ask for batches at once.
+
+    Args:
+      source: the examples.
+      sampler: their order.
+      collate: makes a batch of examples.
+      dims: what the model must know: {"num_classes": 10}.
+      info: what a run stores as JSON, to use its model without the data set and to notice that the data set has
+        changed. The dims, the number of examples and the fingerprint are added.
+      workers: how batches are made ahead: None not at all, 0 by threads, n by n processes.
+      timeout: seconds to wait for a batch, if they are made ahead.
+
+    Attributes:
+      num_batches: the number of batches in one pass.
+
+    Raises:
+      DataError: there are no examples.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sampler: Sampler,
+        collate: Collate = collate,
+        *,
+        dims: dict[str, int],
+        info: dict[str, Any],
+        workers: int | None = None,
+        timeout: float = 300.0,
+    ):
+        if not len(source):
+            raise DataError("the split has no examples - name a set that has some")
+        self.source, self.sampler, self.dims, self._collate = source, sampler, dims, collate
+        self.info = {**info, "dims": dims, "num_examples": len(source), "fingerprint": source.fingerprint}
+        self.num_batches = sampler.num_batches
+        self._make, self._prefetcher = BatchMaker(source, sampler, collate), None
+        if workers is not None:
+            end = self.num_batches if _has_one_pass(sampler) else None
+            self._prefetcher = Prefetcher(self._make, end, workers, timeout=timeout)
 
     def batch(self, step: int) -> Batch:
-        """See `Dataset`. In training a batch may end one pass over the examples and begin the next."""
-        places = self.places(step)
-        real = places["row"][places["mask"] > 0]
-        return {name: fill_up(array[real], self.batch_size) for name, array in self.arrays.items()} | {
-            "mask": places["mask"]
-        }
+        """Batch number `step`.
 
-    def places(self, step: int) -> Batch:
-        """Where the examples of a batch stand in the arrays, see `Order.places`."""
-        return self._order.places(step)
+        Returns:
+          {field: [B, ...]}. There always are "mask" float32, 1 where an example counts, and "index" int32, the index of
+          the example in the source, 0 for padding. Both are [B], or [B, T] for a stream, which also has "reset" [B]
+          float32, 1 where a row does not continue that of the batch before.
+
+        Raises:
+          IndexError: the sampler has one pass, and there is no such batch in it.
+          DataError: an example cannot be read.
+        """
+        return self._make(step) if self._prefetcher is None else self._prefetcher.batch(step)
+
+    @property
+    def is_gather(self) -> bool:
+        """Whether a batch is the rows `plan.indices` of arrays in memory: a device that has the arrays can make it."""
+        is_default = self._collate is collate and self.sampler.plan(0).length is None
+        return is_default and isinstance(self.source, ArraySource)
+
+    def close(self) -> None:
+        """Ends the threads or processes that make batches ahead. A later batch starts them again."""
+        if self._prefetcher is not None:
+            self._prefetcher.close()
 
 
-@functools.lru_cache(maxsize=4)  # two passes meet in a batch; and threads may read ahead for two splits
-def _permutation(seed: int, number: int, num_examples: int) -> np.ndarray:
-    """The order [N] of the examples in pass `number`."""
-    return np.random.default_rng((seed, number)).permutation(num_examples)
+def _has_one_pass(sampler: Sampler) -> bool:
+    try:
+        sampler.plan(sampler.num_batches)
+    except IndexError:
+        return True
+    return False
 
 
-def fill_up(rows: np.ndarray, size: int) -> np.ndarray:
-    """Rows [n, ...] with zeros behind them, [size, ...]."""
+def _as_array(value: Any) -> np.ndarray:
+    if type(value) is int:
+        return np.asarray(value, np.int32)
+    return np.asarray(value, np.float32) if type(value) is float else np.asarray(value)
+
+
+def _stack(name: str, rows: Sequence[np.ndarray], length: int | None) -> np.ndarray:
+    """[B, ...] of a field's rows."""
+    if length is None or not rows[0].ndim:
+        return np.stack(rows)
+    if (longest := max(map(len, rows))) > length:
+        raise ValueError(f"{name} of an example has length {longest}, which is more than {length}")
+    return np.stack([_pad(row, length) for row in rows])
+
+
+def _pad(rows: np.ndarray, size: int) -> np.ndarray:
+    """Rows [n, ...] followed by zeros, [size, ...]."""
     if len(rows) == size:
         return rows
     return np.concatenate([rows, np.zeros((size - len(rows), *rows.shape[1:]), rows.dtype)])

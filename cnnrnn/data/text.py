@@ -1,4 +1,4 @@
-"""Running text: a set that comes with Python, two published ones, and the user's own files."""
+"""Texts as streams of tokens: one that comes with Python, two published sets, and the user's files."""
 
 import importlib
 import zlib
@@ -7,154 +7,128 @@ from typing import Literal
 
 import numpy as np
 
-from cnnrnn.data.dataset import Batch
+from cnnrnn.data.dataset import Batch, Dataset, Example
+from cnnrnn.data.sampling import WindowSampler
 from cnnrnn.data.vocabulary import Vocabulary, normalise, tokenize
 from cnnrnn.errors import DataError
-from cnnrnn.signatures import Count, Fraction, Natural, did_you_mean
+from cnnrnn.signatures import NonNegativeInt, PositiveInt, Rate, Resumable, did_you_mean
 
 SPLIT_FILES = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
-Splits = dict[str, str]  # {"train": text, "validation": text, ...}
+Texts = dict[str, str]  # {"train": text, "validation": text, ...}
 
 
 def stream(
     seed: int,
     *,
-    source: str = "pydoc",
+    source: Resumable[str] = "pydoc",
     unit: Literal["character", "word", "token"] = "character",
-    batch_size: Count = 32,
-    window: Count = 64,
-    eval_batch_size: Count = 64,
-    warmup: Natural = 256,
-    vocab_size: Count = 10_000,
-    held_out: Fraction = 0.1,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
-) -> dict[str, "TextStream"]:
-    """A text as streams of tokens, "train", "validation" and, where there is one, "test".
+    batch_size: PositiveInt = 32,
+    window: PositiveInt = 64,
+    eval_batch_size: Resumable[PositiveInt] = 64,
+    warmup: NonNegativeInt = 256,
+    vocab_size: PositiveInt = 10_000,
+    held_out: Rate = 0.1,
+    data_dir: Resumable[str | None] = None,
+    manual_dir: Resumable[str | None] = None,
+) -> dict[str, Dataset]:
+    """A text as streams of tokens: "train", "validation" and, if there is one, "test". For a batch see `make_dataset`.
 
     Args:
-      seed: not needed: a text is read in its order.
-      source: "pydoc", the help texts that come with Python (they differ from version to version); "tiny_shakespeare";
-        "penn_treebank", which is never downloaded; or the path of a UTF-8 text file, or of a folder: its train.txt,
-        valid.txt and test.txt (or NAME.train.txt and so on), or else all *.txt below it, in the order of their names,
-        as one text.
-      unit: a token is a character; a word or a punctuation mark; or what stands between blanks, for text that is cut
-        into tokens already, like the Penn Treebank. A line end is a token in all three.
-      batch_size, window: B rows of T tokens make a training batch.
+      seed: not used: a text is read in its order.
+      source: "pydoc", the help texts of Python (they differ between versions); "tiny_shakespeare"; "penn_treebank",
+        which is never downloaded; or the path of a UTF-8 text file or of a folder. Of a folder, train.txt, valid.txt
+        and test.txt are read (or NAME.train.txt and so on); else all *.txt below it, sorted by name, are one text.
+      unit: what a token is. "character"; "word", a word or a punctuation mark; "token", the text between blanks, for
+        texts that are tokenized already, such as the Penn Treebank. In all three a line end is a token.
+      batch_size, window: B and T of the training split.
       eval_batch_size: B of the other splits.
-      warmup: tokens that a row of the other splits has read before the first that counts, see `TextStream`. A net that
-        remembers longer (lstm_1997 never forgets) needs more, or eval_batch_size=1, which reads without a break.
-      vocab_size: at most so many tokens are told apart, the most frequent of the training text.
-      held_out: the share of a text without splits that is kept for validation, its end.
-      data_dir: where TFDS keeps prepared sets; None is ~/.cache/cnnrnn/datasets.
-      manual_dir: the folder with a published set's original files; None downloads them where that is allowed.
+      warmup: the number of tokens that a row of the other splits reads before its first target, see `WindowSampler`. A
+        model that remembers longer (lstm_1997 never forgets) needs more, or eval_batch_size=1: one row needs none.
+      vocab_size: the largest size of the vocabulary, see `Vocabulary.build`.
+      held_out: the share of a text without splits, at its end, that is for validation.
+      data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets.
+      manual_dir: the folder of the original files of a published set; None downloads them, if that is allowed.
 
     Raises:
-      DataError: there is no such text, it is no UTF-8 or too short.
+      DataError: there is no such text, it is not UTF-8, or it is too short.
     """
     del seed
     texts = _read(source, unit, held_out, data_dir, manual_dir)
-    cut = {split: tokenize(text, unit) for split, text in texts.items()}
-    for split, (tokens, _) in cut.items():
+    tokenized = {split: tokenize(text, unit) for split, text in texts.items()}
+    for split, (tokens, _) in tokenized.items():
         if not any(token.strip() for token in tokens):
             raise DataError(f"the {split} text of {source} is empty - give one with words in it (see data.held_out)")
-    if (have := len(cut["train"][0])) < batch_size * window:
+    if (have := len(tokenized["train"][0])) < batch_size * window:
         raise DataError(
             f"the training text of {source} has {have} {unit}s, fewer than one window of {window} for each of "
             f"{batch_size} rows - lower data.window or data.batch_size, or give more text"
         )
-    train, *others = (tokens for tokens, _ in cut.values())
-    vocabulary = Vocabulary.of(unit, train, others, vocab_size)
-    return {
-        split: TextStream(
-            vocabulary.numbers(tokens),
-            characters,
-            vocabulary,
-            batch_size if split == "train" else eval_batch_size,
-            window,
-            None if split == "train" else warmup,
-        )
-        for split, (tokens, characters) in cut.items()
-    }
+    train, *others = (tokens for tokens, _ in tokenized.values())
+    vocabulary = Vocabulary.build(unit, train, others, vocab_size)
+    datasets = {}
+    for split, (tokens, characters) in tokenized.items():
+        token_source = TokenSource(vocabulary.encode(tokens), characters, vocabulary)
+        is_train = split == "train"
+        size = batch_size if is_train else eval_batch_size
+        datasets[split] = make_dataset(token_source, size, window, None if is_train else warmup)
+    return datasets
 
 
-class TextStream:
-    """A split of running text, read by B rows at once, each from where it stopped in the batch before.
+def make_dataset(source: "TokenSource", batch_size: int, window: int, warmup: int | None) -> Dataset:
+    """The windows of a text. For `batch_size`, `window` and `warmup` see `WindowSampler`.
 
-    The text, N tokens, is cut into B rows of L = ceil(N / B) that lie behind each other; batch j holds tokens j T to
-    (j + 1) T of every row, and every token is the target of exactly one place in a pass. The first token of the text
-    stands behind a line end. For training, pass follows pass. Otherwise each row reads some of the text before its own
-    first. So its state is that of a reader from the start, and the result the same for every B and T, as far as a net
-    forgets what stood before that.
+    A batch has int32 [B, T] "tokens", "targets" (the tokens after them) and "characters" (of each target); and "reset"
+    [B], "mask" and "index" [B, T], see `Dataset.batch`.
+    """
+    return Dataset(
+        source,
+        WindowSampler(len(source), batch_size, window, warmup),
+        dims={"vocab_size": len(source.vocabulary.tokens)},
+        info={"inference": "text", "text": source.vocabulary.info, "num_tokens": len(source)},
+    )
+
+
+class TokenSource:
+    """The tokens of a text. Example i is token i as the target after token i - 1; before the first is a line end.
 
     Args:
       tokens: [N] int32.
-      characters: [N], how many characters of text each stands for.
+      characters: [N], the number of characters of each token.
       vocabulary: of the tokens.
-      batch_size, window: B and T.
-      warmup: tokens that a row reads before its own, rounded up to whole windows; None is for training.
     """
 
-    def __init__(
-        self,
-        tokens: np.ndarray,
-        characters: np.ndarray,
-        vocabulary: Vocabulary,
-        batch_size: int,
-        window: int,
-        warmup: int | None,
-    ):
-        self.batch_size, self.window, self.vocabulary = batch_size, window, vocabulary
-        self._targets, self._characters = tokens, characters
-        self._inputs = np.concatenate([[vocabulary.line_end], tokens[:-1]]).astype(np.int32)
-        self._row = -(-len(tokens) // batch_size)  # L
-        self._lead = 0
-        if warmup is not None:
-            windows = -(-self._row // window)
-            self._row = windows * window  # so that a row which reads from the text's start meets it at a window's
-            self._lead = -(-warmup // window)
-        self.is_training = warmup is None
-        self.num_batches = self._lead + -(-self._row // window)
-        self.dims = {"vocab_size": len(vocabulary.tokens)}
-        checksum = zlib.crc32(np.ascontiguousarray(tokens))
-        self.info = {"dims": self.dims, "text": vocabulary.info, "num_tokens": len(tokens), "crc32": checksum}
+    def __init__(self, tokens: np.ndarray, characters: np.ndarray, vocabulary: Vocabulary):
+        self.tokens, self.characters, self.vocabulary = tokens, characters, vocabulary
+        self._previous = np.concatenate([[vocabulary.line_end], tokens[:-1]]).astype(np.int32)  # [N]
+        self.fingerprint = zlib.crc32(np.ascontiguousarray(tokens))
 
-    def batch(self, step: int) -> Batch:
-        """See `Dataset`, and `tasks.language_modelling` for what a batch holds."""
-        number = step % self.num_batches if self.is_training else step
-        if number >= self.num_batches:
-            raise IndexError(f"batch {number} of {self.num_batches}")
-        inside = (number - self._lead) * self.window + np.arange(self.window)  # [T], places in the row
-        places = np.arange(self.batch_size)[:, None] * self._row + inside  # [B, T]
-        there = (places >= 0) & (places < len(self._targets))
-        mask = there & (inside >= 0) & (inside < self._row)
-        reset = (places[:, 0] == 0) | (number == 0)
-        places = np.where(there, places, 0)
-        return {
-            "tokens": np.where(there, self._inputs[places], 0),
-            "targets": np.where(there, self._targets[places], 0),
-            "characters": np.where(there, self._characters[places], 0),
-            "reset": reset.astype(np.float32),
-            "mask": mask.astype(np.float32),
-        }
+    def __len__(self) -> int:
+        return len(self.tokens)
 
-    def sample(self, longest: int = 60) -> tuple[np.ndarray, list[str]]:
-        """A line of the text's beginning: what is read, [T] int32, and what each token looks like."""
-        ends = np.flatnonzero(self._targets == self.vocabulary.line_end)[:50]
-        lines = [line for line in np.split(self._targets, ends + 1)[:-1] if len(line) < longest]
-        line = max(lines, key=len, default=self._targets[: longest - 1])
+    def __getitem__(self, index: int) -> Example:
+        return {"tokens": self._previous[index], "targets": self.tokens[index], "characters": self.characters[index]}
+
+    def take(self, indices: np.ndarray) -> Batch:
+        """See `dataset.Source`."""
+        return self[indices]
+
+    def sample_line(self, max_length: int = 60) -> tuple[np.ndarray, list[str]]:
+        """A line near the start of the text, after a line end: its tokens [T] int32, and each as it is displayed."""
+        ends = np.flatnonzero(self.tokens == self.vocabulary.line_end)[:50]
+        lines = [line for line in np.split(self.tokens, ends + 1)[:-1] if len(line) < max_length]
+        line = max(lines, key=len, default=self.tokens[: max_length - 1])
         line = np.concatenate([[self.vocabulary.line_end], line])
-        return line.astype(np.int32), [self.vocabulary.label(number) for number in line]
+        return line.astype(np.int32), [self.vocabulary.display(token) for token in line]
 
 
-def _read(source: str, unit: str, held_out: float, data_dir: str | None, manual_dir: str | None) -> Splits:
+def _read(source: str, unit: str, held_out: float, data_dir: str | None, manual_dir: str | None) -> Texts:
     if source == "pydoc":
         topics = importlib.import_module("pydoc_data.topics").topics
         return _split("\n".join(topics[name] for name in sorted(topics)), unit, held_out)
     if source == "tiny_shakespeare":
-        return _split(_prepared("text.TinyShakespeare", ("whole",), data_dir, manual_dir)["whole"], unit, held_out)
+        return _split(_load("text.TinyShakespeare", ("whole",), data_dir, manual_dir)["whole"], unit, held_out)
     if source == "penn_treebank":
-        return _prepared("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir)
+        return _load("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir)
     path = Path(source).expanduser()
     if path.is_file():
         return _split(_decode(path), unit, held_out)
@@ -170,7 +144,7 @@ def _read(source: str, unit: str, held_out: float, data_dir: str | None, manual_
 
 
 def _named_splits(folder: Path) -> dict[str, Path]:
-    """The files of a folder that are called after splits: all that are needed, or none."""
+    """The files of a folder that are named after splits: train and others, or none."""
     named: dict[str, Path] = {}
     for split, names in SPLIT_FILES.items():
         files = [file for file in sorted(folder.glob("*.txt")) if file.stem.rpartition(".")[2] in names]
@@ -180,17 +154,17 @@ def _named_splits(folder: Path) -> dict[str, Path]:
             named[split] = files[0]
     if named and not {"train"} < named.keys():
         raise DataError(
-            f"{next(iter(named.values()))} is called after a split - "
+            f"{next(iter(named.values()))} is named after a split - "
             "put train.txt and valid.txt or test.txt there, or rename it"
         )
     return named
 
 
-def _split(text: str, unit: str, held_out: float) -> Splits:
-    """The first part to train and the last to validate, cut between characters or else at a blank."""
+def _split(text: str, unit: str, held_out: float) -> Texts:
+    """The start of a text to train and its end to validate, divided between characters or, for words, at a blank."""
     at = int(len(text) * (1 - held_out))
     if unit != "character":
-        at = next((place for place in range(at, len(text)) if text[place].isspace()), len(text))
+        at = next((index for index in range(at, len(text)) if text[index].isspace()), len(text))
     return {"train": text[:at], "validation": text[at:]}
 
 
@@ -206,7 +180,7 @@ def _decode(file: Path) -> str:
         raise DataError(f"cannot read {file}: {error.strerror} - check its name and rights") from error
 
 
-def _prepared(builder: str, splits: tuple[str, ...], data_dir: str | None, manual_dir: str | None) -> Splits:
+def _load(builder: str, splits: tuple[str, ...], data_dir: str | None, manual_dir: str | None) -> Texts:
     from cnnrnn.data import builders  # imports TFDS
 
     arrays = builders.load(builder, splits, data_dir, manual_dir)

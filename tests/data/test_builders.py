@@ -65,11 +65,11 @@ def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp
     data = bytearray(cache.read_bytes())
     data[len(data) // 2] ^= 1
     cache.write_bytes(data)
-    mended = load("Mnist", tmp_path, None)
+    remade = load("Mnist", tmp_path, None)
     assert "test.npz is damaged" in capfd.readouterr().err
     for name, array in first.items():
         np.testing.assert_array_equal(array, again[name])
-        np.testing.assert_array_equal(array, mended[name])
+        np.testing.assert_array_equal(array, remade[name])
 
 
 def test_damaged_records_are_refused(originals, tmp_path):
@@ -96,7 +96,7 @@ def test_a_file_that_is_not_the_original_is_refused(originals, tmp_path):
     assert "\n" not in str(refusal.value)
 
 
-def test_no_network_is_said_at_once(tmp_path, monkeypatch):
+def test_a_missing_network_is_reported_at_once(tmp_path, monkeypatch):
     import requests
 
     def offline(*_, **__):
@@ -108,7 +108,7 @@ def test_no_network_is_said_at_once(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def colours(tmp_path, monkeypatch):
+def color_archive(tmp_path, monkeypatch):
     """A folder with a small archive in CIFAR-10's format, by a function that changes its members or its bytes."""
     rng, folder = np.random.default_rng(0), tmp_path / "originals"
     folder.mkdir()
@@ -136,20 +136,20 @@ def colours(tmp_path, monkeypatch):
     return make, members
 
 
-def load_colours(directory: Path, folder: Path) -> dict[str, dict[str, np.ndarray]]:
+def load_cifar10(directory: Path, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     return builders.load("cifar10.Cifar10", ("train", "test"), str(directory / "store"), str(folder))
 
 
-def test_planes_of_colour_become_pixels(colours, tmp_path):
-    make, members = colours
-    splits = load_colours(tmp_path, make())
+def test_planes_of_color_become_pixels(color_archive, tmp_path):
+    make, members = color_archive
+    splits = load_cifar10(tmp_path, make())
     for split, names in cifar10.MEMBERS.items():
         images, labels = splits[split]["image"], splits[split]["label"]
         assert images.dtype == np.uint8 and images.shape == (6 * len(names), 32, 32, 3)
         records = np.concatenate([members[name] for name in names])
         expected = {(r[1:1025].tobytes(), r[1025:2049].tobytes(), r[2049:].tobytes(), int(r[0])) for r in records}
         planes = [images[..., channel] for channel in range(3)]
-        read = {(*(p.tobytes() for p in picture), int(y)) for *picture, y in zip(*planes, labels, strict=True)}
+        read = {(*(p.tobytes() for p in image), int(y)) for *image, y in zip(*planes, labels, strict=True)}
         assert read == expected
 
 
@@ -163,9 +163,9 @@ def test_planes_of_colour_become_pixels(colours, tmp_path):
         (dict(damage=lambda data: b"no archive"), "is damaged"),
     ],
 )
-def test_an_archive_that_is_not_whole_is_refused(colours, tmp_path, how, words):
+def test_a_damaged_archive_is_refused(color_archive, tmp_path, how, words):
     with pytest.raises(DataError, match=f"{words}.* - replace the archive") as refusal:
-        load_colours(tmp_path, colours[0](**how))
+        load_cifar10(tmp_path, color_archive[0](**how))
     assert "\n" not in str(refusal.value)
 
 

@@ -1,10 +1,10 @@
-"""Streams of text: every token counts once, rows go on where they stopped, and what is no text is refused."""
+"""Streams of text: every token counts once, rows continue where they stopped, and files without text are refused."""
 
 import numpy as np
 import pytest
 
 from cnnrnn.data import text
-from cnnrnn.data.text import TextStream
+from cnnrnn.data.text import TokenSource, make_dataset
 from cnnrnn.data.vocabulary import Vocabulary
 from cnnrnn.errors import DataError
 
@@ -12,11 +12,10 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz\n"
 
 
 def make_stream(count, batch_size, window, warmup=None):
-    """Targets 0, 1, 2, ...: each tells its place in the text."""
+    """Targets 0, 1, 2, ...: each is its offset in the text."""
     vocabulary = Vocabulary("character", tuple(LETTERS))
-    return TextStream(
-        np.arange(count, dtype=np.int32), np.ones(count, np.int32), vocabulary, batch_size, window, warmup
-    )
+    source = TokenSource(np.arange(count, dtype=np.int32), np.ones(count, np.int32), vocabulary)
+    return make_dataset(source, batch_size, window, warmup)
 
 
 @pytest.mark.parametrize("warmup", [None, 0, 5, 1000])
@@ -30,7 +29,7 @@ def test_every_token_counts_once_in_a_pass(count, batch_size, window, warmup):
 
 
 @pytest.mark.parametrize("warmup", [None, 12])
-def test_a_row_goes_on_where_it_stopped_and_sees_what_stands_before_its_target(warmup):
+def test_a_row_continues_where_it_stopped_and_sees_the_token_before_its_target(warmup):
     stream = make_stream(101, 4, 5, warmup)
     rows = [[] for _ in range(4)]
     for number in range(stream.num_batches):
@@ -41,25 +40,35 @@ def test_a_row_goes_on_where_it_stopped_and_sees_what_stands_before_its_target(w
             rows[row] += zip(batch["tokens"][row], batch["targets"][row], batch["mask"][row], strict=True)
     for row in rows:
         real = [(token, target) for token, target, mask in row if mask]
-        expected = [stream.vocabulary.line_end if target == 0 else target - 1 for _, target in real]
+        expected = [stream.source.vocabulary.line_end if target == 0 else target - 1 for _, target in real]
         assert [token for token, _ in real] == expected
         assert [target for _, target in real] == list(range(real[0][1], real[-1][1] + 1))
 
 
-def test_a_row_of_an_evaluation_has_read_what_it_is_warmed_up_with():
-    """The first row meets the text's start with no state; the others have read at least 12 tokens before their own."""
+@pytest.mark.parametrize("warmup", [None, 12, 1000])
+def test_the_index_is_the_offset_of_the_target(warmup):
+    stream = make_stream(101, 4, 5, warmup)
+    for number in range(stream.num_batches):
+        batch = stream.batch(number)
+        assert batch["index"].shape == (4, 5) and batch["index"].dtype == np.int32
+        np.testing.assert_array_equal(batch["index"], batch["targets"])  # each target is its offset
+        np.testing.assert_array_equal(batch["characters"] == 1, stream.sampler.plan(number).in_text)
+
+
+def test_a_row_of_an_evaluation_has_read_its_warmup():
+    """The first row starts the text with a new carry; the others have read at least 12 tokens before their own."""
     stream = make_stream(100, 4, 5, warmup=12)
     read = np.zeros(4, int)
     for number in range(stream.num_batches):
         batch = stream.batch(number)
         read = np.where(batch["reset"] > 0, 0, read)
-        starting = (batch["mask"][:, 0] > 0) & (number == stream._lead)
+        starting = (batch["mask"][:, 0] > 0) & (number == stream.sampler.warmup_windows)
         assert (read[starting] >= np.minimum(12, batch["targets"][starting, 0])).all()
         read += 5
-    assert stream.batch(stream._lead)["reset"].tolist() == [1, 0, 0, 0]
+    assert stream.batch(stream.sampler.warmup_windows)["reset"].tolist() == [1, 0, 0, 0]
 
 
-def test_a_new_pass_begins_without_a_state():
+def test_a_new_pass_begins_with_a_new_carry():
     stream = make_stream(100, 4, 5)
     assert [stream.batch(step)["reset"].tolist() for step in (0, 1, stream.num_batches)] == [[1] * 4, [0] * 4, [1] * 4]
     np.testing.assert_equal(stream.batch(0), stream.batch(stream.num_batches))
@@ -69,8 +78,11 @@ def test_the_embedded_text():
     splits = text.stream(0)
     assert splits.keys() == {"train", "validation"}
     assert 300_000 < splits["train"].info["num_tokens"] and splits["train"].dims["vocab_size"] > 60
-    assert splits["train"].info["text"] == splits["validation"].info["text"]
-    line, labels = splits["validation"].sample()
+    info = splits["train"].info
+    assert info["text"] == splits["validation"].info["text"] == splits["train"].source.vocabulary.info
+    assert info["inference"] == "text" and info["dims"] == splits["train"].dims
+    assert info["num_tokens"] == len(splits["train"].source) and info["fingerprint"] > 0
+    line, labels = splits["validation"].source.sample_line()
     assert 15 <= len(line) == len(labels) <= 60 and labels[0] == labels[-1] == "↵"
 
 
@@ -82,12 +94,12 @@ def test_a_file_and_a_folder_of_the_users(tmp_path):
     one = text.stream(0, source=str(tmp_path / "b.txt"), **settings)
     assert one["train"].info["num_tokens"] + one["validation"].info["num_tokens"] == 100
     both = text.stream(0, source=str(tmp_path), **settings)
-    assert set(both["train"].vocabulary.tokens) >= {"second", "part", "first", "ä", "\n"}
+    assert set(both["train"].source.vocabulary.tokens) >= {"second", "part", "first", "ä", "\n"}
     for name in ("my.train", "my.valid", "my.test"):
         (tmp_path / f"{name}.txt").write_text(f"{name} and more\n" * 20 + "once")
     named = text.stream(0, source=str(tmp_path), **settings)
-    assert named.keys() == {"train", "validation", "test"} and "second" not in named["train"].vocabulary.tokens
-    assert "<unk>" in named["train"].vocabulary.tokens
+    assert named.keys() == {"train", "validation", "test"} and "second" not in named["train"].source.vocabulary.tokens
+    assert "<unk>" in named["train"].source.vocabulary.tokens
 
 
 @pytest.mark.parametrize(
@@ -100,7 +112,7 @@ def test_a_file_and_a_folder_of_the_users(tmp_path):
         (None, "no text file or folder"),
     ],
 )
-def test_what_is_no_text_is_refused(tmp_path, content, message):
+def test_a_file_without_text_is_refused(tmp_path, content, message):
     if content is not None:
         (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(DataError, match=message):
@@ -111,11 +123,11 @@ def test_what_is_no_text_is_refused(tmp_path, content, message):
     ("names", "message"),
     [
         (["train", "valid", "dev"], "both look like validation"),
-        (["train"], "is called after a split"),
-        (["test", "book"], "is called after a split"),
+        (["train"], "is named after a split"),
+        (["test", "book"], "is named after a split"),
     ],
 )
-def test_files_called_after_splits_are_not_mixed(tmp_path, names, message):
+def test_files_named_after_splits_are_not_mixed(tmp_path, names, message):
     for name in names:
         (tmp_path / f"{name}.txt").write_text("words " * 900)
     with pytest.raises(DataError, match=message):

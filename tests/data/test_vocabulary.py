@@ -1,4 +1,4 @@
-"""Tokens, their numbers, and the text that they give back."""
+"""Tokens, their ids, and the text that they give back."""
 
 import subprocess
 import sys
@@ -34,8 +34,8 @@ def test_the_vocabulary_has_a_fixed_order():
     """The most frequent first; the same in every process, whatever the seed of Python's hashes."""
     code = (
         "from cnnrnn.data.vocabulary import Vocabulary\n"
-        "print(Vocabulary.of('word', 'b a c a d b a'.split(), [['e']], 4).tokens, "
-        "Vocabulary.of('character', 'hello', [], 9).tokens)"
+        "print(Vocabulary.build('word', 'b a c a d b a'.split(), [['e']], 4).tokens, "
+        "Vocabulary.build('character', 'hello', [], 9).tokens)"
     )
     for seed in ("0", "1", "2"):
         run = subprocess.run(
@@ -47,23 +47,46 @@ def test_the_vocabulary_has_a_fixed_order():
 
 
 def test_an_unknown_token_there_is_only_where_it_is_needed():
-    assert UNKNOWN not in Vocabulary.of("word", ["a", "b"], [["a"]], 9).tokens
-    trained = Vocabulary.of("word", list("aaabbc"), [["z"]], 9)
+    assert UNKNOWN not in Vocabulary.build("word", ["a", "b"], [["a"]], 9).tokens
+    trained = Vocabulary.build("word", list("aaabbc"), [["z"]], 9)
     assert trained.tokens == (LINE_END, UNKNOWN, "a", "b")  # c is rarest: it teaches what <unk> is
-    cut = Vocabulary.of("word", list("aaabbcd"), [], 4)
+    cut = Vocabulary.build("word", list("aaabbcd"), [], 4)
     assert cut.tokens == (LINE_END, UNKNOWN, "a", "b")
-    assert cut.numbers(["a", "d", "?"]).tolist() == [2, 1, 1] and cut.missing(["a", "d", "?", "d"]) == ["d", "?"]
+    assert cut.encode(["a", "d", "?"]).tolist() == [2, 1, 1] and cut.oov(["a", "d", "?", "d"]) == ["d", "?"]
+
+
+def test_tokens_that_are_all_equally_rare_do_not_vanish():
+    """All but the last have their ids: there is more to tell apart than a line end and <unk>."""
+    words = "each word of this line occurs once".split()
+    vocabulary = Vocabulary.build("word", words, [["other"]], 99)
+    assert vocabulary.tokens == (LINE_END, UNKNOWN, "each", "line", "occurs", "of", "once", "this")
+    assert vocabulary.encode(words).tolist().count(1) == 1
+    assert Vocabulary.build("word", ["a"], [["b"]], 9).tokens == (LINE_END, UNKNOWN, "a")
+
+
+def test_the_rarest_tokens_are_unknown_as_long_as_the_others_are_half_of_the_text():
+    half = Vocabulary.build("word", list("aabbcdef"), [["z"]], 99)
+    assert half.tokens == (LINE_END, UNKNOWN, "a", "b")
+    less = Vocabulary.build("word", list("aabbcdefg"), [["z"]], 99)
+    assert less.tokens == (LINE_END, UNKNOWN, "a", "b", "c", "d", "e", "f")
+
+
+@given(st.lists(st.sampled_from("abcdefgh\n"), min_size=2, max_size=40).filter(lambda text: {*text} - {LINE_END}))
+def test_at_most_half_of_a_text_is_unknown_if_there_is_room(train):
+    vocabulary = Vocabulary.build("character", train, [["z"]], 99)
+    assert vocabulary.tokens[:2] == (LINE_END, UNKNOWN) and len(vocabulary.tokens) > 2
+    assert 2 * (vocabulary.encode(train) == 1).sum() <= len(train)
 
 
 def test_a_token_that_never_occurred_is_refused_with_its_neighbour():
-    vocabulary = Vocabulary.of("word", ["clouds", "sky"], [], 9)
+    vocabulary = Vocabulary.build("word", ["clouds", "sky"], [], 9)
     with pytest.raises(DataError, match=r"word 'cloud' did not occur in the training text - did you mean clouds\?"):
-        vocabulary.numbers(["sky", "cloud"])
+        vocabulary.encode(["sky", "cloud"])
 
 
 @pytest.mark.parametrize("unit", ["character", "word", "token"])
 def test_text_comes_back(unit):
     text = "(Well, well)\nthe sky!" if unit != "token" else "well , well\nthe sky !"
     tokens, _ = tokenize(text, unit)
-    vocabulary = Vocabulary.from_info(Vocabulary.of(unit, tokens, [], 99).info)
-    assert vocabulary.text(vocabulary.numbers(tokens)) == text
+    vocabulary = Vocabulary.from_info(Vocabulary.build(unit, tokens, [], 99).info)
+    assert vocabulary.decode(vocabulary.encode(tokens)) == text

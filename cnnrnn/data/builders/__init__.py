@@ -1,4 +1,4 @@
-"""TFDS builders that need no TensorFlow, and how their sets come into memory."""
+"""TFDS builders that need no TensorFlow, and the reading of their sets into memory."""
 
 import hashlib
 import importlib
@@ -10,28 +10,28 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnrnn.command import say
+from cnnrnn.command import echo
 from cnnrnn.errors import DataError
 
-BLOCK = 4096  # examples read at a time
+READ_SIZE = 4096  # examples read at a time
 Arrays = dict[str, np.ndarray]
 
 
 def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str | None) -> dict[str, Arrays]:
-    """Whole splits as arrays, prepared first if they are not yet.
+    """Reads whole splits as arrays. A set that is not prepared yet is prepared first.
 
     Args:
       name: "module.Builder" below this package.
       splits: of the builder.
-      data_dir: where TFDS keeps prepared sets, None is ~/.cache/cnnrnn/datasets; the decoded arrays are kept beside the
-        records, to be read at once the next time.
-      manual_dir: a folder with the original files, or None to download them.
+      data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets. The arrays are saved beside the
+        records, where the next call reads them.
+      manual_dir: a folder with the original files; None downloads them.
 
     Returns:
       For each split {feature: [N, ...]} in the order of the prepared records.
 
     Raises:
-      DataError: the set can neither be found nor downloaded, or is damaged.
+      DataError: the set is neither there nor can it be downloaded, or it is damaged.
     """
     import tensorflow_datasets as tfds
 
@@ -54,10 +54,10 @@ def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str
 
 def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
     _require_sources(builder, manual_dir)
-    say(f"preparing {builder.name} in {builder.data_dir}, once")
+    echo(f"preparing {builder.name} in {builder.data_dir}, once")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    folder = data_dir / "downloads" / builder.name  # of its own: sets share file names
+    folder = data_dir / "downloads" / builder.name  # not shared: sets have equal file names
     settings = tfds.download.DownloadConfig(
         manual_dir=manual_dir, extract_dir=folder / "extracted", force_checksums_validation=True
     )
@@ -70,13 +70,13 @@ def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
             f"cannot download {builder.name}: {error} - try again, or set --config.data.manual_dir"
         ) from error
     except Exception as error:
-        if "checksum" in str(error):  # of a download: a folder's files have been looked at before
+        if "checksum" in str(error):  # of a download: the files of a folder have been checked before
             raise DataError(f"what came for {builder.name} is not the original - try again: {error}") from error
         raise
 
 
 def _require_sources(builder, manual_dir: Path | None) -> None:
-    """Answers at once what the download manager would find out after minutes of trying."""
+    """Fails at once where the download manager would fail after minutes of trying."""
     originals = {url: info for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
     names = ", ".join(info.filename for info in originals.values())
     if manual_dir is not None:
@@ -108,29 +108,29 @@ def _read_cache(cache: Path) -> Arrays | None:
             return dict(arrays)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # zip sums catch every flipped bit
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # the checksums of a zip file detect every flipped bit
         print(f"{cache} is damaged: it is made anew from the records", file=sys.stderr, flush=True)
         return None
 
 
 def _decode(builder, split: str, cache: Path) -> Arrays:
-    mend = f"delete {builder.data_dir}, it is made anew"
+    remedy = f"delete {builder.data_dir}, it is made anew"
     try:
         source, expected = builder.as_data_source(split=split), builder.info.splits[split].num_examples
-        starts = range(0, len(source), BLOCK)
+        starts = range(0, len(source), READ_SIZE)
         examples = [
-            example for at in starts for example in source.__getitems__(range(at, min(at + BLOCK, len(source))))
+            example for at in starts for example in source.__getitems__(range(at, min(at + READ_SIZE, len(source))))
         ]
-    except Exception as error:  # array_record's own sums notice damage, in several kinds of exception
-        raise DataError(f"the {split} records in {builder.data_dir} are damaged: {error} - {mend}") from error
+    except Exception as error:  # the checksums of array_record raise several kinds of exception
+        raise DataError(f"the {split} records in {builder.data_dir} are damaged: {error} - {remedy}") from error
     if len(examples) != expected:
-        raise DataError(f"{len(examples)} of {expected} {split} records in {builder.data_dir} - {mend}")
+        raise DataError(f"{len(examples)} of {expected} {split} records in {builder.data_dir} - {remedy}")
     arrays = {name: np.stack([example[name] for example in examples]) for name in examples[0]}
     part = cache.with_suffix(f".{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
             np.savez(file, **arrays)
         part.replace(cache)
-    except OSError:  # a read-only store is read the slow way each time
+    except OSError:  # in a read-only folder the records are decoded each time
         part.unlink(missing_ok=True)
     return arrays

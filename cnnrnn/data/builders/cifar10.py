@@ -1,4 +1,4 @@
-"""A TFDS builder for CIFAR-10, read out of its archive without unpacking it. TensorFlow is not needed."""
+"""A TFDS builder for CIFAR-10, which reads the archive without unpacking it. TensorFlow is not needed."""
 
 import math
 import tarfile
@@ -14,8 +14,8 @@ ARCHIVE = "cifar-10-binary.tar.gz"
 FOLDER = "cifar-10-batches-bin"  # in the archive
 MEMBERS = {"train": [f"data_batch_{number}.bin" for number in range(1, 6)], "test": ["test_batch.bin"]}
 RECORDS = 10_000  # in each member
-SHAPE = (3, 32, 32)  # of a picture as it is stored: planes of red, green and blue
-MEND = "replace the archive by the original one"
+SHAPE = (3, 32, 32)  # of an image in its record: planes of red, green and blue
+REMEDY = "replace the archive by the original one"
 
 
 class Cifar10(tfds.core.GeneratorBasedBuilder):
@@ -48,7 +48,7 @@ class Cifar10(tfds.core.GeneratorBasedBuilder):
 
 
 def read_member(archive: Path, member: str) -> tuple[np.ndarray, np.ndarray]:
-    """One file of the archive: images [N, 32, 32, 3] uint8 and labels [N] uint8, a record a label and three planes.
+    """One file of the archive: images [N, 32, 32, 3] uint8 and labels [N] uint8. A record is a label and three planes.
 
     Raises:
       DataError: the archive is damaged, or the file is not in it or has another length.
@@ -57,11 +57,11 @@ def read_member(archive: Path, member: str) -> tuple[np.ndarray, np.ndarray]:
         with tarfile.open(archive, "r:gz") as files:
             data = files.extractfile(f"{FOLDER}/{member}").read()
     except KeyError:
-        raise DataError(f"no {member} in {archive} - {MEND}") from None
+        raise DataError(f"no {member} in {archive} - {REMEDY}") from None
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{archive} is damaged: {error} - {MEND}") from error
+        raise DataError(f"{archive} is damaged: {error} - {REMEDY}") from error
     size = 1 + math.prod(SHAPE)
     if len(data) != RECORDS * size:
-        raise DataError(f"{member} in {archive} has {len(data)} bytes, not {RECORDS * size} - {MEND}")
+        raise DataError(f"{member} in {archive} has {len(data)} bytes, not {RECORDS * size} - {REMEDY}")
     records = np.frombuffer(data, np.uint8).reshape(RECORDS, size)
     return records[:, 1:].reshape(RECORDS, *SHAPE).transpose(0, 2, 3, 1), records[:, 0]

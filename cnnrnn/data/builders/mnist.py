@@ -1,4 +1,4 @@
-"""TFDS builders for MNIST and Fashion-MNIST, which come in the same four files. TensorFlow is not needed."""
+"""TFDS builders for MNIST and Fashion-MNIST, four files each of the same format. TensorFlow is not needed."""
 
 import gzip
 from pathlib import Path
@@ -20,7 +20,7 @@ class Mnist(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = {
-            "image": tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8),  # plain bytes: no PNG to decode
+            "image": tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8),  # raw pixels: no PNG to decode
             "label": tfds.features.ClassLabel(num_classes=10),
         }
         return tfds.core.DatasetInfo(

