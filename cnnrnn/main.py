@@ -1,8 +1,7 @@
 """Trains what a config describes: python -m cnnrnn.main --config configs/digits_lenet5.py --workdir runs/digits_lenet5
 
---config.optim.learning_rate=0.1 sets a field of the config by its path. The same command continues a run that was
-stopped, from its last checkpoint, and prints the result of one that has ended; a larger --config.train.num_steps goes
-on.
+--config.optim.learning_rate=0.1 sets a field of the config by its path. The same command continues a stopped run from
+its last checkpoint. For a finished run it prints the result again; a larger --config.train.num_steps continues it.
 """
 
 from absl import flags
@@ -25,9 +24,10 @@ def main(argv: list[str]) -> None:
         raise ConfigError("no --config - name a config file, --config configs/digits_lenet5.py")
     config = configs.load(CONFIG.value, overrides)
 
-    from cnnrnn.training import loop  # after the checks: imports JAX
+    from cnnrnn import reports  # after the checks: it imports JAX
+    from cnnrnn.training import loop
 
-    loop.train(config, workdir)
+    loop.train(config, workdir, reports.write)
 
 
 if __name__ == "__main__":

@@ -1,72 +1,97 @@
-"""Metrics as sums that add: merging adds, computing divides, once, at the end.
+"""Metrics as sums. Merging adds the fields of two sums; computing divides, once, at the end.
 
-So a metric over a data set does not depend on how the set was cut into batches, and a padded example counts nothing.
+So a metric of a data set does not depend on its division into batches, processes or runs, and padding counts nothing.
+A sum is a named tuple of numbers with a method `compute`.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
+class Sum(Protocol):
+    """A named tuple whose fields add: scalars on a device in a step, numbers on the host."""
+
+    def compute(self) -> float:
+        """The number to report."""
+        ...
+
+
+Sums = dict[str, Sum]
+
+
 class Average(NamedTuple):
-    """A weighted sum on its way to a mean: two scalars, arrays in a step and numbers on the host."""
+    """A weighted sum, and the sum of its weights.
+
+    >>> first = Average.of(jnp.array([1.0, 3.0]), mask=jnp.array([1, 1]))
+    >>> last = Average.of(jnp.array([5.0, jnp.nan]), mask=jnp.array([1, 0]))  # padded
+    >>> merge({"loss": first}, {"loss": last})["loss"].compute()
+    3.0
+    """
 
     total: jax.Array | float
     weight: jax.Array | float
 
     @classmethod
     def of(cls, values: jax.Array, mask: jax.Array) -> "Average":
-        """The sum of `values` [...] where `mask` [...], of the same shape, is not 0."""
+        """Sums `values` [...] where `mask` [...] is not 0.
+
+        Masked values may be NaN. Their gradients are finite only if the inputs of `values` are masked as well.
+        """
         mask = jnp.asarray(mask, jnp.float32)
-        values = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)  # padding may hold anything, NaN included
+        values = jnp.where(mask > 0, values.astype(jnp.float32), 0.0)  # NaN * 0 would be NaN
         return cls(jnp.sum(values * mask), jnp.sum(mask))
 
     def compute(self) -> float:
-        """The mean; NaN if nothing was counted."""
+        """The mean; NaN if the weight is 0."""
         return float(self.total) / float(self.weight) if self.weight else float("nan")
 
 
 class Perplexity(Average):
-    """From the nats of tokens: e to their mean, at most e^700, which float64 still holds."""
+    """The exponential of the mean loss in nats, at most e^700, which float64 still holds."""
 
     def compute(self) -> float:
-        """See above."""
+        """exp(total / weight)."""
         return math.exp(min(super().compute(), 700.0))
 
 
 class BitsPerCharacter(Average):
-    """From the nats of a text and its number of characters, whatever a token was."""
+    """The loss of a text in nats, and its number of characters, whatever a token is."""
 
     def compute(self) -> float:
         """The mean in bits."""
         return super().compute() / math.log(2)
 
 
-def merge(one: dict[str, Average], other: dict[str, Average]) -> dict[str, Average]:
-    """The metrics of two disjoint sets of examples taken together."""
-    return {name: type(new)(*(a + b for a, b in zip(one[name], new, strict=True))) for name, new in other.items()}
+class ErrorRate(NamedTuple):
+    """Edits that turn the predictions into the references, and the length of the references."""
+
+    edits: float
+    length: float
+
+    def compute(self) -> float:
+        """Edits per unit of reference; it may exceed 1. NaN without references."""
+        return float(self.edits) / float(self.length) if self.length else float("nan")
 
 
-def compute(metrics: dict[str, Average]) -> dict[str, float]:
-    """Every metric as the number to report."""
-    return {name: value.compute() for name, value in metrics.items()}
+def merge(first: Sums, second: Sums) -> Sums:
+    """The sums of two disjoint sets of examples taken together."""
+    return {name: type(new)(*(a + b for a, b in zip(first[name], new, strict=True))) for name, new in second.items()}
 
 
-def fetch(batches: list[dict[str, Average]]) -> list[dict[str, Average]]:
-    """The metrics of many batches brought from the device in one go, as float64, in which adding hardly rounds."""
-    return jax.tree.map(np.float64, jax.device_get(batches))
+def compute(sums: Sums) -> dict[str, float]:
+    """Every metric as a number."""
+    return {name: value.compute() for name, value in sums.items()}
 
 
-def split(metrics: dict[str, Average]) -> list[dict[str, Average]]:
-    """The metrics of K steps, [K] each, one by one."""
-    count = len(metrics["loss"].total)
-    return [jax.tree.map(lambda sums, k=k: sums[k], metrics) for k in range(count)]
+def fetch(sums: Any) -> Any:
+    """Moves a tree of sums to the host in one transfer, as float64, so that adding them hardly rounds."""
+    return jax.tree.map(np.float64, jax.device_get(sums))
 
 
-def wait_for(batches: list[dict[str, Average]]) -> None:
-    """Waits until the last of these is computed, so that no more than a few steps queue up on the device."""
-    if batches:
-        jax.block_until_ready(batches[-1])
+def split_steps(sums: Sums) -> list[Sums]:
+    """The sums of K steps, [K] each, one step at a time."""
+    return [jax.tree.map(lambda x, k=k: x[k], sums) for k in range(len(sums["loss"].total))]

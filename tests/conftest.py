@@ -28,7 +28,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cnnrnn.data.dataset import ArrayDataset
+from cnnrnn.data.dataset import ArraySource, Batch, Dataset
+from cnnrnn.data.sampling import SequentialSampler, ShuffledSampler
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,26 +42,33 @@ def config() -> ConfigDict:
             seed=0,
             task=dict(name="classification.Classification", mean=(0.13,), std=(0.31,)),
             model=dict(name="convnet.ConvNet", features=(4, 4, 8)),
-            data=dict(name="images.digits", batch_size=16, eval_batch_size=512),
+            data=dict(name="images.published.digits", batch_size=16, eval_batch_size=512),
             optim=dict(name="sgd", learning_rate=0.02, momentum=0.9),
             train=dict(num_steps=12, log_every=4, eval_every=6, checkpoint_every=6),
         )
     )
 
 
-def shapes_dataset(num_examples: int = 30, batch_size: int = 8, seed: int | None = 0) -> ArrayDataset:
-    """Bars on noise, upright (label 0), lying (1) or none (2): image [12, 12, 1]."""
+def array_dataset(arrays: Batch, batch_size: int, seed: int | None, dims: dict, info: dict) -> Dataset:
+    """A data set in memory: shuffled with a seed, else one pass in order."""
+    count = len(next(iter(arrays.values())))
+    sampler = SequentialSampler(count, batch_size) if seed is None else ShuffledSampler(count, batch_size, seed)
+    return Dataset(ArraySource(arrays), sampler, dims=dims, info=info)
+
+
+def shapes_dataset(num_examples: int = 30, batch_size: int = 8, seed: int | None = 0) -> Dataset:
+    """Bars on noise, vertical (label 0), horizontal (1) or none (2): image [12, 12, 1]."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 60, (num_examples, 12, 12, 1)).astype(np.uint8)
     labels = (np.arange(num_examples) % 3).astype(np.int32)
     for image, label in zip(images, labels, strict=True):
-        at = rng.integers(2, 9)
+        position = rng.integers(2, 9)
         if label == 0:
-            image[:, at : at + 2] = 255
+            image[:, position : position + 2] = 255
         elif label == 1:
-            image[at : at + 2] = 255
-    info = {"class_names": ["upright", "lying", "none"], "pictures": {"shape": [12, 12, 1]}}
-    return ArrayDataset({"image": images, "label": labels}, batch_size, seed, {"num_classes": 3}, info)
+            image[position : position + 2] = 255
+    info = {"class_names": ["vertical", "horizontal", "none"], "images": {"shape": [12, 12, 1]}}
+    return array_dataset({"image": images, "label": labels}, batch_size, seed, {"num_classes": 3}, info)
 
 
 def run_command(*words: str, **kwargs) -> subprocess.CompletedProcess:

@@ -9,14 +9,14 @@ from conftest import ROOT
 from PIL import Image
 
 from cnnrnn import config as configs
-from cnnrnn.data import images, text
-from cnnrnn.data.vocabulary import Vocabulary
+from cnnrnn.data import builders
+from cnnrnn.data.sampling import WindowSampler
 from cnnrnn.training import loop
 
 FILES = sorted((ROOT / "configs").glob("*.py"))
 
 
-SMALL = {  # what a config needs besides to run in a test, by its model or by its data
+SMALL = {  # overrides that a config needs to run in a test, by its model
     "recurrent_lm": [
         ("data.warmup", "0"),
         ("data.eval_batch_size", "256"),
@@ -38,7 +38,7 @@ SMALL = {  # what a config needs besides to run in a test, by its model or by it
 }
 
 
-def write_pictures(folder: Path, classes: int = 3, each: int = 4) -> Path:
+def write_images(folder: Path, classes: int = 3, each: int = 4) -> Path:
     """A set of small photographs of noise, FOLDER/CLASS/*.png."""
     rng = np.random.default_rng(0)
     for name in range(classes):
@@ -54,19 +54,19 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     lines = "".join(f"{' '.join(rng.permutation(['the', 'clouds', 'are', 'in', 'sky']))}\n" for _ in range(150))
 
-    def fake(builder: str, *_):
+    def fake(builder: str, splits, *_):
+        if builder.startswith("text."):
+            return {split: {"text": np.frombuffer(lines.encode(), np.uint8)} for split in splits}
         shape = (64, 32, 32, 3) if builder == "cifar10.Cifar10" else (64, 28, 28, 1)
         arrays = {"image": rng.integers(0, 256, shape).astype(np.uint8), "label": rng.integers(0, 10, 64)}
         return {"train": arrays, "test": arrays}
 
-    # these stand for what would be downloaded
-    monkeypatch.setattr(images, "_prepared", fake)
-    monkeypatch.setattr(text, "_prepared", lambda _, splits, *__: dict.fromkeys(splits, lines))
+    monkeypatch.setattr(builders, "load", fake)  # in place of a download
     config = configs.load(str(file))
     small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
     small += SMALL.get(config.model.name.partition(".")[0], [])
-    if config.data.name == "picture_sets.picture_set":
-        small += [("data.source", str(write_pictures(tmp_path / "pictures")))]
+    if config.data.name == "images.custom.image_set":
+        small += [("data.source", str(write_images(tmp_path / "images")))]
     tmp_path = tmp_path / "run"
     result = loop.train(configs.load(str(file), small), str(tmp_path))
     assert np.isfinite(list(result.values())).all()
@@ -82,11 +82,9 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
 def test_the_sizes_of_zaremba_and_their_passes(size, hidden_size, epochs):
     """A pass over the 929,589 tokens of the Penn Treebank is as long as the config says."""
     config = configs.load(f"{ROOT / 'configs' / 'ptb_zaremba.py'}:{size}")
-    vocabulary = Vocabulary("token", ("\n", "a"))
-    tokens = np.ones(929_589, np.int32)
-    stream = text.TextStream(tokens, tokens, vocabulary, config.data.batch_size, config.data.window, None)
+    sampler = WindowSampler(929_589, config.data.batch_size, config.data.window, None)
     assert config.model.hidden_size == hidden_size
-    assert config.train.num_steps == epochs * stream.num_batches == epochs * config.train.eval_every
+    assert config.train.num_steps == epochs * sampler.num_batches == epochs * config.train.eval_every
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -10,9 +10,9 @@ from PIL import Image
 
 def test_seeds(tmp_path):
     command = [sys.executable, "experiments/seeds/run.py", "--config", "configs/digits_lenet5.py", "--seeds=2"]
-    places = ["--runs", str(tmp_path), "--figure", str(tmp_path / "figure.png")]
+    paths = ["--runs", str(tmp_path), "--figure", str(tmp_path / "figure.png")]
     done = subprocess.run(
-        [*command, *places, "--config.train.num_steps=2"], cwd=ROOT, capture_output=True, text=True, timeout=300
+        [*command, *paths, "--config.train.num_steps=2"], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     summary = done.stdout[done.stdout.index("digits_lenet5: 2 seeds, 2 steps") :]
@@ -21,7 +21,7 @@ def test_seeds(tmp_path):
 
 
 def test_zaremba(tmp_path):
-    """On a text in the place of the Penn Treebank, which is not to be had everywhere."""
+    """On another text: the Penn Treebank is not available everywhere."""
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.txt").write_text("the clouds are in the sky \n" * 70)
     words = ["--config.train.num_steps=4", "--config.train.eval_every=2", "--config.train.log_every=1"]
@@ -34,7 +34,7 @@ def test_zaremba(tmp_path):
 
 
 def test_throughput():
-    """One workload of ours is timed; a side that cannot be, for PyTorch is nowhere required, leaves a dash."""
+    """One workload of ours is timed. A side that cannot be timed leaves a dash: PyTorch is not required."""
     folder = ROOT / "experiments" / "throughput"
     command = [sys.executable, folder / "ours.py", "lstm_35_20_200", "step", "float32", "0.01"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -60,21 +60,19 @@ def test_a_step_and_its_input_overlap_can_be_measured():
     assert [line.split()[1] for line in done.stdout.splitlines()[2:]] == ["0", "0", "5", "10", "20"]
 
 
-def test_the_time_to_99_percent_ends_at_the_first_test_that_reaches_it():
-    code = "import run; print(run.time_to_mark(test for test in [(117, 0.98), (234, 0.99), (351, 0.995)])[1])"
+def test_the_time_to_99_percent_ends_at_the_first_evaluation_that_reaches_it():
+    code = "import run; print(run.time_to_target(pair for pair in [(117, 0.98), (234, 0.99), (351, 0.995)])[1])"
     folder = ROOT / "experiments" / "mnist_99"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "234", done.stderr
 
 
-def test_waiting_for_pictures_can_be_measured(tmp_path):
-    """Of a set so small that it would be held in memory, were it not forbidden."""
-    code = "from cnnrnn.data import picture_sets; picture_sets.IN_MEMORY = 0; import run; run.main()"
-    places = ["--folder", tmp_path / "pictures", "--runs", tmp_path / "runs", "--figure", tmp_path / "memory.png"]
-    sizes = ["--pictures=60", "--model=lenet5.LeNet5", "--size=28", "--batch_size=4", "--steps=2", "--turns=1"]
+def test_waiting_for_images_can_be_measured(tmp_path):
+    paths = ["--folder", tmp_path / "images", "--runs", tmp_path / "runs", "--figure", tmp_path / "memory.png"]
+    sizes = ["--images=60", "--model=lenet5.LeNet5", "--size=28", "--batch_size=4", "--steps=2", "--turns=1"]
     done = subprocess.run(
-        [sys.executable, "-c", code, *places, *sizes, "--workers", "1"],
-        cwd=ROOT / "experiments" / "picture_pipeline",
+        [sys.executable, "experiments/image_pipeline/run.py", *paths, *sizes, "--workers", "1"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,

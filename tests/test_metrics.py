@@ -1,4 +1,4 @@
-"""Metrics are sums: cutting a set into batches differently changes nothing."""
+"""Metrics are sums: they do not depend on the division of a set into batches."""
 
 import math
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnrnn import metrics
-from cnnrnn.metrics import Average, BitsPerCharacter, Perplexity
+from cnnrnn.metrics import Average, BitsPerCharacter, ErrorRate, Perplexity
 
 
 def test_masked_values_count_nothing_whatever_they_are():
@@ -26,6 +26,17 @@ def test_uneven_batches_merge_to_the_mean_of_all():
 
 def test_nothing_counted_is_no_number():
     assert math.isnan(Average(0.0, 0.0).compute())
+
+
+def test_an_error_rate_is_of_all_references_together():
+    merged = metrics.merge({"x": ErrorRate(1, 2)}, {"x": ErrorRate(3, 8)})["x"]
+    assert isinstance(merged, ErrorRate) and merged.compute() == 0.4
+    assert math.isnan(ErrorRate(0, 0).compute())
+
+
+def test_the_steps_of_a_program_are_split():
+    sums = {"loss": Average(jnp.array([1.0, 2.0]), jnp.array([3.0, 4.0]))}
+    assert [one["loss"] for one in metrics.split_steps(sums)] == [(1, 3), (2, 4)]
 
 
 def test_fetch_brings_float64():

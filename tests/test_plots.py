@@ -1,4 +1,4 @@
-"""Pictures are drawn from arrays; what is in them is looked at by people."""
+"""Images are drawn from arrays; people look at what is on them."""
 
 import numpy as np
 from PIL import Image
@@ -12,18 +12,18 @@ def test_curves_draw_every_series(tmp_path):
         "accuracy": {"train": [(10, 0.2), (20, 0.9)]},
     }
     plots.curves(series, tmp_path / "curves.png", "a net")
-    picture = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
-    for colour in plots.COLOURS[:2]:
-        rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-        assert (np.abs(picture.astype(int) - rgb).max(-1) < 12).sum() > 20
+    image = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB"))
+    for color in plots.COLORS[:2]:
+        rgb = [int(color[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(image.astype(int) - rgb).max(-1) < 12).sum() > 20
 
 
-def test_mistakes_show_every_picture(tmp_path):
+def test_mistakes_show_every_image(tmp_path):
     for channels, names in ((1, ["3", "8"]), (3, ["US$ and C$ notes of every kind", "5_$ off"])):
         images = np.zeros((13, 8, 8, channels), np.uint8)
         images[:, 2:6, 2:6] = 255
         file = tmp_path / f"{channels}.png"
         plots.mistakes(images, [names[0]] * 13, [names[1]] * 13, file, "13 mistakes")
-        picture = np.asarray(Image.open(file).convert("L"))
-        upright = (picture < 40).any(0)  # the black grounds of two rows of ten: columns of pixels
+        image = np.asarray(Image.open(file).convert("L"))
+        upright = (image < 40).any(0)  # the black backgrounds of two rows of ten: columns of pixels
         assert np.count_nonzero(np.diff(upright.astype(int)) == 1) >= 10

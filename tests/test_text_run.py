@@ -1,4 +1,4 @@
-"""A run on a user's own text, as a user starts it: trained, asked, and refused in one line."""
+"""A run on a user's own text, from the command line: trained, asked, and refused in one line."""
 
 import json
 
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
     return workdir, done, words
 
 
-def test_it_learns_and_leaves_its_pictures(trained):
+def test_it_learns_and_leaves_its_images(trained):
     workdir, done, _ = trained
     assert {"curves.png", "gates.png", "metrics.jsonl"} <= {file.name for file in workdir.iterdir()}
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
@@ -65,8 +65,8 @@ def test_the_same_seed_continues_the_same(trained):
     ("words", "exit_code", "hint"),
     [
         (["--prompt", "the cloud"], 3, "word 'cloud' did not occur in the training text - did you mean clouds?"),
-        (["--prompt", "the", "picture.png"], 2, "one of them at a time"),
-        (["picture.png"], 6, "was not trained on pictures"),
+        (["--prompt", "the", "image.png"], 2, "one of them at a time"),
+        (["image.png"], 6, "was not trained on images"),
         ([], 2, "nothing to answer"),
         (["--prompt", "the", "--temperature=-1"], 2, "--temperature"),
         (["--prompt", "the", "--temperature=nan"], 2, "--temperature is nan"),

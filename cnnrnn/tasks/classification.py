@@ -1,147 +1,125 @@
-"""Classification: one label for each picture."""
+"""Classification: one label an image."""
 
 import dataclasses
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 
-from cnnrnn.errors import ConfigError
 from cnnrnn.layers import augmentation
-from cnnrnn.metrics import Average
-from cnnrnn.signatures import Count, Fraction, Natural, NonNegative, Positive
+from cnnrnn.metrics import Average, Sums
+from cnnrnn.signatures import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Rate
 from cnnrnn.tasks.task import Batch, Task
-
-MANY = 100  # classes, from which on a picture may well show several of them
 
 
 @dataclasses.dataclass(frozen=True)
 class Classification(Task):
-    """Softmax cross-entropy, in nats: batch {"image": [B, H, W, C] uint8, "label": [B] int32, "mask": [B]}.
+    """Softmax cross-entropy in nats: batch {"image": [B, H, W, C] uint8, "label": [B] int32, "mask": [B]}.
 
     Attributes:
-      mean, std: of the pixels, on the scale 0 to 1, one number or one a channel; the model sees (pixel / 255 - mean) /
-        std.
-      rubbish: the penalty j of a class for what is no class, which has no output: the loss is
-        y_right + log(exp(-j) + sum over i of exp(-y_i)), where the model's outputs are -y (LeCun, Bottou, Bengio,
-        Haffner 1998, equation 9, "MAP"); None for plain cross-entropy.
-      max_shift: in training each picture is moved by up to so many pixels, down or up and right or left;
-      max_rotation, max_scale, max_skew: turned, stretched and skewed by up to so much, see `random_affine`;
-      flip: mirrored half of the times;
-      crop: cut to a square window of so many pixels, anywhere; else the middle of the picture is taken;
-      colour_std: changed in colour, see `random_colour`.
-      ten_crops: without training, the mean of the probabilities for four corners, the middle, and their mirror images.
+      mean, std: of the pixels on the scale 0 to 1, one number or one a channel. The model sees
+        (pixel / 255 - mean) / std.
+      rubbish: the output j of an additional class without parameters, for images of no class. With outputs -y the loss
+        is y_label + log(exp(-j) + sum_i exp(-y_i)) (LeCun, Bottou, Bengio, Haffner 1998, equation 9, "MAP"). None is
+        plain cross-entropy.
+      max_shift: random translation by up to this many pixels along each axis (training only).
+      max_rotation: random rotation, in degrees (training only), see `augmentation.random_affine`.
+      max_scale, max_skew: random scaling and skewing by up to this fraction (training only).
+      flip: random mirroring, left to right (training only).
+      crop: the side of the square crop that the model sees: random in training, else central. None is the image.
+      color_jitter_std: random change of color (training only), see `augmentation.pca_color_jitter`.
+      ten_crops: evaluation averages the probabilities of the four corner crops, the central one, and their mirror
+        images (Krizhevsky, Sutskever, Hinton 2012, section 4.1).
+      top5_from: "top5_accuracy" is reported for this many classes or more.
     """
 
     mean: tuple[float, ...] = (0.5,)
-    std: tuple[Positive, ...] = (0.5,)
-    rubbish: Positive | None = None
-    max_shift: Natural = 0
-    max_rotation: NonNegative = 0.0
-    max_scale: Fraction = 0.0
-    max_skew: NonNegative = 0.0
+    std: tuple[PositiveFloat, ...] = (0.5,)
+    rubbish: PositiveFloat | None = None
+    max_shift: NonNegativeInt = 0
+    max_rotation: NonNegativeFloat = 0.0
+    max_scale: Rate = 0.0
+    max_skew: NonNegativeFloat = 0.0
     flip: bool = False
-    crop: Count | None = None
-    colour_std: NonNegative = 0.0
+    crop: PositiveInt | None = None
+    color_jitter_std: NonNegativeFloat = 0.0
     ten_crops: bool = False
+    top5_from: PositiveInt = 100
 
     def __post_init__(self):
         if self.ten_crops and not self.crop:
-            raise ConfigError("task.ten_crops without task.crop - say of how many pixels the crops are")
+            raise ValueError("ten_crops without crop - set crop to the side of the crops in pixels")
 
-    def inputs(self, batch: Batch) -> tuple[jax.Array]:
-        """Pictures as float32, cut and standardised, on the device: what travels there is uint8."""
-        images = batch["image"]
-        height, width, channels = images.shape[1:]
+    def init(self, key: jax.Array, batch: Batch) -> dict:
+        """See `Task`.
+
+        Raises:
+          ValueError: mean or std does not fit the channels, or the crop is larger than the images.
+        """
+        height, width, channels = batch["image"].shape[1:]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, channels):
-                raise ConfigError(f"task.{name} is {values} for pictures of {channels} channels - give 1 or {channels}")
+                raise ValueError(f"{name} has {len(values)} numbers for images of {channels} channels - give 1 or each")
         if self.crop and self.crop > min(height, width):
-            raise ConfigError(f"task.crop is {self.crop} for pictures of {height} x {width} - cut less")
+            raise ValueError(f"crop is {self.crop} for images of {height} x {width} - make it smaller")
+        return self.model.init(key, self.preprocess(batch["image"]), train=False)
+
+    def augment(self, key: jax.Array, batch: Batch) -> Batch:
+        """Translates, distorts, crops, mirrors and recolors the images at random."""
+        shift_key, affine_key, crop_key, flip_key, color_key = jax.random.split(key, 5)
+        images = batch["image"]
+        if self.max_shift:
+            images = augmentation.random_shift(shift_key, images, self.max_shift)
+        if self.max_rotation or self.max_scale or self.max_skew:
+            images = augmentation.random_affine(affine_key, images, self.max_rotation, self.max_scale, self.max_skew)
+        if self.crop:
+            images = augmentation.random_crop(crop_key, images, (self.crop, self.crop))
+        if self.flip:
+            images = augmentation.random_flip(flip_key, images)
+        if self.color_jitter_std:
+            images = augmentation.pca_color_jitter(color_key, images, self.color_jitter_std)
+        return batch | {"image": images}
+
+    def preprocess(self, images: jax.Array) -> jax.Array:
+        """What the model sees of images [B, H, W, C] uint8: their central crop, standardized, float32."""
         if self.crop:
             images = augmentation.center_crop(images, (self.crop, self.crop))
-        pixels = images.astype(jnp.float32) / 255
-        return ((pixels - jnp.asarray(self.mean)) / jnp.asarray(self.std),)
+        return (images.astype(jnp.float32) / 255 - jnp.asarray(self.mean)) / jnp.asarray(self.std)
 
-    def forward(self, variables, carry, batch, *, train=False, key=None):
-        """As `Task.forward`, on changed pictures in training; the logits are [B, K], with `rubbish` [B, K + 1]."""
-        if train:
-            change_key, key = jax.random.split(key)
-            batch = batch | {"image": self._changed(change_key, batch["image"])}
-        elif self.ten_crops:
-            crops = augmentation.ten_crops(batch["image"], (self.crop, self.crop))  # [10, B, crop, crop, C]
-            logits = lax.map(lambda images: self._logits(variables, carry, batch | {"image": images})[0], crops)
-            return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(crops)), carry, {}
-        return self._logits(variables, carry, batch, train=train, key=key)
+    def forward(self, variables, carry, batch, train=False, key=None):
+        """See `Task`. The outputs are logits [B, K], with `rubbish` [B, K + 1]."""
+        images = batch["image"]
+        if not train and self.ten_crops:
+            crops = augmentation.ten_crops(images, (self.crop, self.crop))  # [10, B, crop, crop, C]
+            logits = lax.map(lambda crop: self._logits(variables, crop, train, key)[0], crops)  # [10, B, K]
+            log_mean = jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(len(crops))
+            return log_mean, carry, {}  # the logarithm of a mean of softmaxes would underflow
+        logits, mutated = self._logits(variables, images, train, key)
+        return logits, carry, mutated
 
-    def metrics(self, outputs: jax.Array, batch: Batch) -> dict[str, Average]:
-        """From logits: the loss, and the share of pictures whose largest logit of the K is their label's.
-
-        Of 100 classes or more also the share whose label is among the five largest, as ImageNet is scored.
-        """
-        labels = batch["label"]  # [B]
-        logits = self._of_classes(outputs)  # [B, K]
+    def metrics(self, outputs: jax.Array, batch: Batch) -> Sums:
+        """The loss, and the accuracy: the share of images whose largest logit is their label's."""
+        labels, mask = batch["label"], batch["mask"]  # [B]
+        outputs = jnp.where(mask[:, None] > 0, outputs, 0.0)  # so that padding has no gradient, whatever it holds
+        logits = self._class_columns(outputs)  # [B, K]
         values = {
             "loss": optax.softmax_cross_entropy_with_integer_labels(outputs, labels),
             "accuracy": jnp.argmax(logits, axis=-1) == labels,
         }
-        if logits.shape[-1] >= MANY:
+        if logits.shape[-1] >= self.top5_from:
             values["top5_accuracy"] = (lax.top_k(logits, 5)[1] == labels[:, None]).any(-1)
-        return {name: Average.of(value, batch["mask"]) for name, value in values.items()}
+        return {name: Average.of(value, mask) for name, value in values.items()}
 
     def decode(self, variables: dict, batch: Batch) -> jax.Array:
-        """The probability of each class, [B, K]; with `rubbish` what is missing to 1 is that of none of them."""
-        return self._of_classes(jax.nn.softmax(super().decode(variables, batch)))
+        """The probability of each class, [B, K]. With `rubbish` they sum to less than 1."""
+        return self._class_columns(jax.nn.softmax(super().decode(variables, batch)))
 
-    def draw(self, variables: dict, dataset: Any, directory: Path) -> None:
-        """mistakes.png: up to 60 pictures that are taken for another class, of all classes, among the first 10,000."""
-        from cnnrnn import plots
-
-        decode, names = jax.jit(self.decode), dataset.info["class_names"]
-        wrong, kept, mistakes, seen = {}, 0, 0, 0
-        for number in range(dataset.num_batches):
-            batch = dataset.batch(number)
-            answers = np.argmax(decode(variables, batch), axis=-1)  # [B]
-            places = np.flatnonzero((answers != batch["label"]) & (batch["mask"] > 0))
-            mistakes, seen = mistakes + len(places), seen + int(batch["mask"].sum())
-            for at in places:
-                of_class = wrong.setdefault(int(batch["label"][at]), [])
-                if kept < 60 and len(of_class) < max(1, 60 // len(names)):
-                    of_class.append((batch["image"][at].copy(), int(answers[at])))
-                    kept += 1
-            if seen >= 10_000:
-                break
-        file = directory / "mistakes.png"
-        file.unlink(missing_ok=True)
-        rows = [(image, names[label], names[answer]) for label in sorted(wrong) for image, answer in wrong[label]]
-        if rows:
-            images, labels, answers = zip(*rows, strict=True)
-            title = f"{type(self.model).__name__}: {mistakes} of {seen} are taken for something else, {kept} of them"
-            plots.mistakes(np.stack(images), [*labels], [*answers], file, title)
-
-    def _logits(self, variables, carry, batch, **how):
-        logits, carry, mutated = super().forward(variables, carry, batch, **how)  # [B, K]
+    def _logits(self, variables, images, train, key) -> tuple[jax.Array, dict]:
+        logits, mutated = self.apply(variables, self.preprocess(images), train=train, key=key)  # [B, K]
         if self.rubbish is not None:
             logits = jnp.pad(logits, ((0, 0), (0, 1)), constant_values=-self.rubbish)  # [B, K + 1]
-        return logits, carry, mutated
+        return logits, mutated
 
-    def _of_classes(self, columns: jax.Array) -> jax.Array:
+    def _class_columns(self, columns: jax.Array) -> jax.Array:
         return columns if self.rubbish is None else columns[:, :-1]
-
-    def _changed(self, key: jax.Array, images: jax.Array) -> jax.Array:
-        keys = jax.random.split(key, 5)
-        if self.max_shift:
-            images = augmentation.random_shift(keys[0], images, self.max_shift)
-        if self.max_rotation or self.max_scale or self.max_skew:
-            images = augmentation.random_affine(keys[1], images, self.max_rotation, self.max_scale, self.max_skew)
-        if self.crop:
-            images = augmentation.random_crop(keys[2], images, (self.crop, self.crop))
-        if self.flip:
-            images = augmentation.random_flip(keys[3], images)
-        if self.colour_std:
-            images = augmentation.random_colour(keys[4], images, self.colour_std)
-        return images

@@ -1,14 +1,14 @@
-"""The type of a task: a few pure functions around a model. It owns no parameters, no data and no loop."""
+"""The contract of a task: a few pure functions around a model. A task owns no parameters, no data and no loop."""
 
 import abc
 import dataclasses
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from cnnrnn.metrics import Average
+from cnnrnn.metrics import Sums
 
 Batch = dict[str, jax.Array]
 
@@ -18,50 +18,85 @@ class Task(abc.ABC):
     """What the training loop knows of a task.
 
     Attributes:
-      model: a linen module whose call takes the task's inputs and `train`.
+      model: a linen module.
+      info: what is known of the training set (class names, vocabulary), the JSON object that the run stores.
+
+    >>> import jax.numpy as jnp
+    >>> from cnnrnn.metrics import Average
+    >>> class Mean(Task):  # fits a line; forward and metrics are all that a task must define
+    ...     def forward(self, variables, carry, batch, train=False, key=None):
+    ...         return self.model.apply(variables, batch["x"]), carry, {}
+    ...     def metrics(self, outputs, batch):
+    ...         return {"loss": Average.of((outputs[:, 0] - batch["y"]) ** 2, batch["mask"])}
+    ...     def init(self, key, batch):
+    ...         return self.model.init(key, batch["x"])
+    >>> batch = {"x": jnp.ones((2, 3)), "y": jnp.zeros(2), "mask": jnp.ones(2)}
+    >>> task = Mean(nn.Dense(1))
+    >>> outputs, carry, mutated = task.forward(task.init(jax.random.key(0), batch), (), batch)
+    >>> task.metrics(outputs, batch)["loss"].weight
+    Array(2., dtype=float32)
     """
 
     model: nn.Module
+    info: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     @abc.abstractmethod
-    def inputs(self, batch: Batch) -> tuple:
-        """The positional arguments of the model for a batch [B, ...]."""
+    def init(self, key: jax.Array, batch: Batch) -> dict:
+        """The model's initial variables, {"params": ..., and other collections}.
 
-    @abc.abstractmethod
-    def metrics(self, outputs: Any, batch: Batch) -> dict[str, Average]:
-        """Sums over the batch; "loss" is the one whose total is minimised. Examples with mask 0 count nothing."""
+        Raises:
+          ValueError: the batch does not fit the task or the model.
+        """
 
     def init_carry(self, batch_size: int) -> Any:
-        """The state before the first batch, [B, ...], of a task in which one batch continues the last; else ()."""
+        """The recurrent state before the first batch, arrays [B, ...], if a batch continues the one before; else ()."""
         return ()
 
+    def augment(self, key: jax.Array, batch: Batch) -> Batch:
+        """A random change of a training batch, on the device; identity by default."""
+        return batch
+
+    @abc.abstractmethod
     def forward(
-        self, variables: dict, carry: Any, batch: Batch, *, train: bool = False, key: jax.Array | None = None
+        self, variables: dict, carry: Any, batch: Batch, train: bool = False, key: jax.Array | None = None
     ) -> tuple[Any, Any, dict]:
         """Applies the model.
 
         Args:
-          variables: {"params": ..., and the model's other collections}.
-          carry: what the last batch left, see `init_carry`.
-          train: dropout falls and running statistics move.
-          key: for dropout; needed to train.
+          variables: the model's, as from `init`.
+          carry: the recurrent state that the batch before left.
+          batch: arrays [B, ...].
+          train: dropout is on, and running statistics are updated.
+          key: of dropout; needed in training.
 
         Returns:
-          outputs, the new carry, the collections other than params.
+          The outputs, the new carry, and the updated collections of variables other than "params".
         """
-        others = [name for name in variables if name != "params"]
-        outputs, mutated = self.model.apply(
-            variables,
-            *self.inputs(batch),
-            train=train,
-            rngs={"dropout": key} if train else None,
-            mutable=others if train else [],
-        )
-        return outputs, carry, mutated
+
+    @abc.abstractmethod
+    def metrics(self, outputs: Any, batch: Batch) -> Sums:
+        """Sums over the batch. The total of "loss", an `Average`, is minimised. Examples with mask 0 count nothing."""
 
     def decode(self, variables: dict, batch: Batch) -> Any:
-        """Predictions [B, ...] made without the targets; by default the model's outputs."""
+        """Predictions, arrays [B, ...], made without the targets; the outputs by default. It is jitted."""
         return self.forward(variables, self.init_carry(len(batch["mask"])), batch)[0]
 
-    def draw(self, variables: dict, dataset: Any, directory: Path) -> None:  # noqa: B027, a default
-        """Puts pictures of a trained model's work on a split into a directory; none by default."""
+    def score(self, predictions: Any, examples: Sequence[dict]) -> Sums:
+        """Sums of scores on the host, for tasks that compare predictions with references that are no arrays.
+
+        Args:
+          predictions: of `decode`, NumPy arrays [n, ...], without padding.
+          examples: the n examples as the source gives them, with the fields that are left out of batches.
+        """
+        raise NotImplementedError  # a task without it is evaluated by its metrics alone
+
+    @property
+    def has_score(self) -> bool:
+        """Whether the task defines `score`."""
+        return type(self).score is not Task.score
+
+    def apply(self, variables: dict, *inputs: Any, train: bool, key: jax.Array | None) -> tuple[Any, dict]:
+        """Calls the model on its inputs; returns its outputs and, in training, its updated collections."""
+        mutable = [name for name in variables if name != "params"] if train else []
+        rngs = {"dropout": key} if train else None
+        return self.model.apply(variables, *inputs, train=train, rngs=rngs, mutable=mutable)

@@ -2,41 +2,80 @@
 
 import functools
 from collections.abc import Callable
+from functools import partial
 
+import jax
 import numpy as np
 
 from cnnrnn import metrics
-from cnnrnn.data.dataset import Dataset
-from cnnrnn.errors import NumericalError
-from cnnrnn.training.parallel import AHEAD, Devices
+from cnnrnn.data.dataset import Batch, Dataset
+from cnnrnn.errors import DataError, NumericalError
+from cnnrnn.metrics import Sums
+from cnnrnn.tasks.task import Task
+from cnnrnn.training.accumulator import MAX_IN_FLIGHT
+from cnnrnn.training.parallel import Devices
+from cnnrnn.training.step import eval_step
 
 
-def evaluate(
-    step: Callable, variables: dict, dataset: Dataset, devices: Devices, init_carry: Callable
-) -> dict[str, float]:
-    """The metrics of a model over a whole split.
+class Evaluator:
+    """Evaluates the model of a task on whole splits.
 
     Args:
-      step: an evaluation step compiled for the devices.
-      variables: of the model.
-      dataset: the split.
-      devices: where it runs.
-      init_carry: makes the recurrent state before the first batch of a size.
-
-    Returns:
-      {metric: value}, computed once from sums added in float64.
-
-    Raises:
-      NumericalError: the loss is not finite.
+      task: with a model.
+      devices: where it runs. What runs there is compiled once for each shape of a batch.
     """
-    sums, carry = [], None
-    for number in range(dataset.num_batches):
-        batch = devices.fill(dataset.batch(number))
-        carry = init_carry(len(batch["mask"])) if carry is None else carry
-        carry, batch_sums = step(variables, carry, devices.put_batch(batch))
-        sums.append(batch_sums)
-        metrics.wait_for(sums[:-AHEAD])
-    values = metrics.compute(functools.reduce(metrics.merge, metrics.fetch(sums)))
-    if not np.isfinite(values["loss"]):
-        raise NumericalError(f"the loss of the evaluation is {values['loss']} - lower optim.learning_rate")
-    return values
+
+    def __init__(self, task: Task, devices: Devices):
+        self._task, self._devices = task, devices
+        self._step = devices.compile_eval(partial(eval_step, task=task))
+        self._decode = devices.compile_decode(task.decode)
+
+    def __call__(
+        self,
+        variables: dict,
+        dataset: Dataset,
+        *,
+        with_score: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, float] | None:
+        """The metrics of a split, and with `with_score` the scores of its predictions, if the task has a score.
+
+        Args:
+          variables: of the model.
+          dataset: the split.
+          with_score: whether to decode.
+          should_stop: is asked before every batch.
+
+        Returns:
+          {metric: value}, computed once from sums that were added in float64; None if it was told to stop.
+
+        Raises:
+          DataError: no example of the split counts.
+          NumericalError: the loss is not finite.
+        """
+        sums, scores, carry = [], [], None
+        for number in range(dataset.num_batches):
+            if should_stop():
+                return None
+            batch = self._devices.pad(dataset.batch(number))
+            carry = self._task.init_carry(len(batch["mask"])) if carry is None else carry
+            on_devices = self._devices.shard_batch(batch)
+            carry, batch_sums = self._step(variables, carry, on_devices)
+            sums.append(batch_sums)
+            if with_score and self._task.has_score:
+                scores.append(self._score(variables, on_devices, batch, dataset))
+            elif len(sums) > MAX_IN_FLIGHT:
+                jax.block_until_ready(sums[-MAX_IN_FLIGHT - 1])
+        total = functools.reduce(metrics.merge, metrics.fetch(sums))
+        if not total["loss"].weight:
+            raise DataError("no example of the split counts: all masks are 0 - give it examples with targets")
+        values = metrics.compute(total)
+        if not np.isfinite(values["loss"]):
+            raise NumericalError(f"the loss of the evaluation is {values['loss']} - lower optim.learning_rate")
+        return values | (metrics.compute(functools.reduce(metrics.merge, scores)) if scores else {})
+
+    def _score(self, variables: dict, on_devices: dict, batch: Batch, dataset: Dataset) -> Sums:
+        predictions = jax.device_get(self._decode(variables, on_devices))
+        valid = batch["mask"] > 0  # [B]
+        examples = [dataset.source[int(index)] for index in batch["index"][valid]]
+        return self._task.score(jax.tree.map(lambda x: np.asarray(x)[valid], predictions), examples)

@@ -1,14 +1,14 @@
-"""Being told to stop: the first signal lets the step end and the run save itself, the second ends it at once."""
+"""Signals to stop: after the first the step ends and the run is saved; the second ends the process at once."""
 
 import signal
 import threading
 
-# Ctrl-C, a cluster's notice, SLURM's early notice, a terminal that is closed.
+# Ctrl-C; a cluster's notice; SLURM's early notice; a closed terminal
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 class StopRequest:
-    """True once a signal to stop has come: `with StopRequest() as stop: ... if stop: ...`."""
+    """True after a signal to stop: `with StopRequest() as stop: ... if stop: ...`."""
 
     def __init__(self):
         self._name = ""
@@ -16,8 +16,10 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
-            self._before = {number: signal.signal(number, self._receive) for number in heard}
+            handled = [
+                number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN
+            ]  # nohup ignores SIGHUP
+            self._before = {number: signal.signal(number, self._receive) for number in handled}
         return self
 
     def __exit__(self, *_) -> None:

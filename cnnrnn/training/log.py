@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard events, curves.png, and a progress bar or plain lines."""
+"""What a run logs: metrics.jsonl, TensorBoard events, and a progress bar or plain lines."""
 
 import contextlib
 import json
@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnnrnn import plots
-from cnnrnn.command import say
+from cnnrnn.command import echo
+from cnnrnn.errors import WorkdirError
+from cnnrnn.training.workdir import atomic_write
 
 
 class Log:
@@ -18,19 +19,17 @@ class Log:
 
     Args:
       directory: the working directory.
-      start: the step that the run begins from; what was recorded after it, by a run that was killed, is dropped.
+      start: the step from which the run starts. Later records, of a run that was killed, are dropped.
       end: the last step, for the bar.
     """
 
     def __init__(self, directory: Path, start: int, end: int):
         import tensorboardX
 
-        self._file = directory / "metrics.jsonl"
-        self.records = [record for record in read(self._file) if record["step"] <= start]
-        part = self._file.with_suffix(".part")
-        part.write_text("".join(map(_line, self.records)), encoding="utf-8")
-        part.replace(self._file)
-        self._stream = open(self._file, "a", encoding="utf-8")
+        file = directory / "metrics.jsonl"
+        self.records = [record for record in read(file) if record["step"] <= start]
+        atomic_write(file, "".join(map(_line, self.records)))
+        self._stream = open(file, "a", encoding="utf-8")
         self._events = tensorboardX.SummaryWriter(str(directory / "tensorboard"), purge_step=start + 1)
         console = Console(file=sys.stderr)
         columns = (
@@ -52,32 +51,42 @@ class Log:
     def __exit__(self, *_) -> None:
         if self._bar:
             self._bar.stop()
-        self._stream.close()
-        self._events.close()
+        for file in (self._stream, self._events):
+            with contextlib.suppress(OSError):  # `write` has reported it
+                file.close()
 
     def write(self, step: int, split: str, metrics: dict[str, float]) -> None:
-        """Records the metrics of a split at a step, on disk before it returns."""
+        """Records the metrics of a split at a step; on return they are on disk. What is recorded already is left out.
+
+        Raises:
+          WorkdirError: they cannot be written.
+        """
+        if self.has(step, split):  # an evaluation that a resumed run repeats
+            return
         record = {"step": step, "split": split, **metrics}
         self.records.append(record)
-        self._stream.write(_line(record))
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        for name, value in metrics.items():
-            self._events.add_scalar(f"{split}/{name}", value, step)
-        self._events.flush()
+        try:
+            self._stream.write(_line(record))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+            for name, value in metrics.items():
+                self._events.add_scalar(f"{split}/{name}", value, step)
+            self._events.flush()
+        except OSError as error:
+            raise WorkdirError(f"cannot write the metrics: {error.strerror} - make room, then run it again") from error
         self._latest[split] = f"{split} {describe(metrics)}"
         line = f"step {step}  {self._latest[split]}"
         if self._bar is None:
-            say(line)
-        elif split != "train":  # the bar itself tells of training
+            echo(line)
+        elif split != "train":  # the bar shows the training metrics
             self._bar.console.print(line, highlight=False)
 
     def has(self, step: int, split: str) -> bool:
-        """Whether the metrics of a split at a step have been recorded."""
+        """Whether there is a record of a split at a step."""
         return any((record["step"], record["split"]) == (step, split) for record in self.records)
 
     def speed(self, step: int, steps_per_second: float) -> None:
-        """Records the speed since the last time, for TensorBoard alone: it is not the same twice."""
+        """Records the speed, for TensorBoard alone: metrics.jsonl is the same in every run."""
         self._events.add_scalar("train/steps_per_second", steps_per_second, step)
 
     def advance(self, step: int) -> None:
@@ -87,14 +96,14 @@ class Log:
 
 
 def read(file: Path) -> list[dict]:
-    """The records of a metrics.jsonl, [] if there is none; a line torn by a crash or otherwise damaged is left out."""
+    """The records of a metrics.jsonl, [] if there is none. A line damaged by a crash is left out."""
     if not file.exists():
         return []
     records = []
     for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
         with contextlib.suppress(ValueError):
             record = json.loads(line)
-            if isinstance(record, dict) and {"step", "split"} <= record.keys():
+            if isinstance(record, dict) and isinstance(record.get("step"), int) and "split" in record:
                 records.append(record)
     return records
 
@@ -102,20 +111,6 @@ def read(file: Path) -> list[dict]:
 def describe(metrics: dict[str, float]) -> str:
     """Metrics in one line, with four digits."""
     return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-
-
-def draw(records: list[dict], file: Path, title: str) -> None:
-    """Draws all that was recorded into one picture; a failure is a warning, for the run is worth more."""
-    series: plots.Series = {}
-    for record in records:
-        for name, value in record.items():
-            if name not in ("step", "split"):
-                series.setdefault(name, {}).setdefault(record["split"], []).append((record["step"], value))
-    try:
-        if series:
-            plots.curves(series, file, title)
-    except Exception as error:
-        print(f"no {file.name}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _line(record: dict) -> str:

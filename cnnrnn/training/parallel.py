@@ -1,49 +1,50 @@
-"""How a step runs over the devices at hand: the only file that knows a mesh, a sharding or pmap."""
+"""How a step runs over the devices. The only file that knows a mesh, a sharding or pmap."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cnnrnn.data.dataset import Batch, pad_batch
 from cnnrnn.errors import ConfigError
 from cnnrnn.training.state import TrainState
 
 AXIS = "batch"
-AHEAD = 8  # programs that may wait on the device: each holds its batches there
 
 
 class Devices(NamedTuple):
-    """A way of running steps over all devices; arrays are global, [B, ...] over all of them.
+    """A way of running steps over all devices. Arrays are global: [B, ...] over all of them.
 
     Attributes:
-      compile_train: steps (state, batches) -> (state, metrics), compiled; the state that goes in may be used up.
-      compile_eval: a step (variables, carry, batch) -> (carry, metrics), compiled.
-      put_state: a state on the host -> on every device.
-      fill: a batch on the host -> filled up with mask 0 to a multiple of the devices.
-      put_batch: a filled batch on the host -> cut over the devices.
-      put_batches: several filled batches on the host, [K, B, ...] -> each cut over the devices.
-      put_set: arrays on the host -> whole on every device.
-      compile_gather: (whole arrays, batches of places in them) -> batches, compiled.
+      compile_train: compiles steps (state, batches) -> (state, metrics). The state passed in is donated.
+      compile_eval: compiles a step (variables, carry, batch) -> (carry, metrics).
+      compile_decode: compiles a function (variables, batch) -> predictions [B, ...].
+      compile_gather: compiles a function (replicated arrays, batches of indices [K, B]) -> batches.
+      shard_state: moves a state from the host to the devices.
+      shard_batch: splits a batch [B, ...] on the host over the devices.
+      shard_batches: splits K batches [K, B, ...] on the host over the devices.
+      replicate: copies arrays on the host to every device.
+      pad: pads a batch on the host to a multiple of the devices, with mask 0.
     """
 
     compile_train: Callable[[Callable], Callable]
     compile_eval: Callable[[Callable], Callable]
-    put_state: Callable[[TrainState], TrainState]
-    fill: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-    put_batch: Callable[[dict[str, np.ndarray]], Any]
-    put_batches: Callable[[dict[str, np.ndarray]], Any]
-    put_set: Callable[[dict[str, np.ndarray]], Any]
+    compile_decode: Callable[[Callable], Callable]
     compile_gather: Callable[[Callable], Callable]
+    shard_state: Callable[[TrainState], TrainState]
+    shard_batch: Callable[[Batch], Any]
+    shard_batches: Callable[[Batch], Any]
+    replicate: Callable[[Batch], Any]
+    pad: Callable[[Batch], Batch]
 
 
 def make_devices(name: str) -> Devices:
-    """`jit` over sharded global arrays or `pmap`, by name.
+    """`jit` over sharded global arrays, or `pmap`, by name.
 
     Raises:
-      ConfigError: JAX runs in several processes, for which this is not built.
+      ConfigError: JAX runs in several processes, which is not supported.
     """
     if jax.process_count() > 1:
         raise ConfigError(
@@ -52,33 +53,53 @@ def make_devices(name: str) -> Devices:
     return {"jit": _jit, "pmap": _pmap}[name](jax.device_count())
 
 
-def _jit(count: int) -> Devices:
-    whole, cut, each_cut = (_sharding(count, *axes) for axes in ((), (AXIS,), (None, AXIS)))
-    state = _by_field(whole, cut)
+def _jit(num_devices: int) -> Devices:
+    replicated, batch_sharded, steps_batch_sharded = (
+        _sharding(num_devices, *axes) for axes in ((), (AXIS,), (None, AXIS))
+    )
+    state_sharding = _state_prefix(replicated, batch_sharded)
+
+    def shard_state(state: TrainState) -> TrainState:
+        carry = jax.device_put(state.carry, batch_sharded)
+        return jax.device_put(state.replace(carry=()), replicated).replace(carry=carry)
+
     return Devices(
-        partial(jax.jit, in_shardings=(state, each_cut), out_shardings=(state, whole), donate_argnums=0),
-        partial(jax.jit, in_shardings=(whole, cut, cut), out_shardings=(cut, whole)),
-        lambda state: jax.device_put(state.replace(carry=()), whole).replace(carry=jax.device_put(state.carry, cut)),
-        partial(fill_batch, multiple=count),
-        lambda batch: jax.device_put(batch, cut),
-        lambda batches: jax.device_put(batches, each_cut),
-        lambda arrays: jax.device_put(arrays, whole),
-        partial(jax.jit, in_shardings=(whole, each_cut), out_shardings=each_cut),
+        compile_train=partial(
+            jax.jit,
+            in_shardings=(state_sharding, steps_batch_sharded),
+            out_shardings=(state_sharding, replicated),
+            donate_argnums=0,
+        ),
+        compile_eval=partial(
+            jax.jit,
+            in_shardings=(replicated, batch_sharded, batch_sharded),
+            out_shardings=(batch_sharded, replicated),
+        ),
+        compile_decode=partial(jax.jit, in_shardings=(replicated, batch_sharded), out_shardings=batch_sharded),
+        compile_gather=partial(
+            jax.jit, in_shardings=(replicated, steps_batch_sharded), out_shardings=steps_batch_sharded
+        ),
+        shard_state=shard_state,
+        shard_batch=lambda batch: jax.device_put(batch, batch_sharded),
+        shard_batches=lambda batches: jax.device_put(batches, steps_batch_sharded),
+        replicate=lambda arrays: jax.device_put(arrays, replicated),
+        pad=partial(_pad, multiple=num_devices),
     )
 
 
-def _pmap(count: int) -> Devices:
-    state_axes = _by_field(None, 0)  # parameters come and go once, not once a device
+def _pmap(num_devices: int) -> Devices:
+    state_axes = _state_prefix(None, 0)  # parameters are passed once, not once a device
 
     def split(tree):
         """[B, ...] -> [devices, B / devices, ...]."""
-        return jax.tree.map(lambda x: x.reshape(count, -1, *x.shape[1:]), tree)
+        return jax.tree.map(lambda x: x.reshape(num_devices, -1, *x.shape[1:]), tree)
 
-    def split_each(tree):
+    def split_steps(tree):
         """[K, B, ...] -> [K, devices, B / devices, ...]."""
-        return jax.tree.map(lambda x: x.reshape(len(x), count, -1, *x.shape[2:]), tree)
+        return jax.tree.map(lambda x: x.reshape(len(x), num_devices, -1, *x.shape[2:]), tree)
 
     def join(tree):
+        """[devices, B / devices, ...] -> [B, ...]."""
         return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
     def compile_train(step: Callable) -> Callable:
@@ -101,31 +122,40 @@ def _pmap(count: int) -> Devices:
 
         return run
 
+    def compile_decode(decode: Callable) -> Callable:
+        mapped = jax.pmap(decode, AXIS, in_axes=(None, 0))
+        return lambda variables, batch: join(mapped(variables, batch))
+
     return Devices(
-        compile_train,
-        compile_eval,
-        jax.device_put,
-        partial(fill_batch, multiple=count),
-        split,
-        split_each,
-        lambda arrays: jax.device_put(arrays, _sharding(count)),
-        lambda gather: jax.pmap(gather, AXIS, in_axes=(None, 1), out_axes=1),
+        compile_train=compile_train,
+        compile_eval=compile_eval,
+        compile_decode=compile_decode,
+        compile_gather=lambda gather: jax.pmap(gather, AXIS, in_axes=(None, 1), out_axes=1),
+        shard_state=jax.device_put,
+        shard_batch=split,
+        shard_batches=split_steps,
+        replicate=lambda arrays: jax.device_put(arrays, _sharding(num_devices)),
+        pad=partial(_pad, multiple=num_devices),
     )
 
 
-def fill_batch(batch: dict[str, np.ndarray], multiple: int) -> dict[str, np.ndarray]:
-    """A batch [B, ...] with zeros of mask 0 behind it, so that `multiple` divides B."""
-    missing = -len(batch["mask"]) % multiple
-    if not missing:
-        return batch
-    return {name: np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)]) for name, x in batch.items()}
+def _pad(batch: Batch, multiple: int) -> Batch:
+    size = len(batch["mask"])
+    return pad_batch(batch, size + -size % multiple)
 
 
-def _sharding(count: int, *axes: str | None) -> NamedSharding:
-    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,))
+def _sharding(num_devices: int, *axes: str | None) -> NamedSharding:
+    mesh = jax.make_mesh((num_devices,), (AXIS,), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, PartitionSpec(*axes))
 
 
-def _by_field(whole: Any, cut: Any) -> TrainState:
-    """A prefix of a state: one value for what every device holds, another for what is cut along the batch."""
-    return TrainState(step=whole, params=whole, opt_state=whole, model_state=whole, carry=cut, key=whole)
+def _state_prefix(replicated: Any, batch_sharded: Any) -> TrainState:
+    """A prefix of a state: one value for what every device holds, another for what is split along the batch."""
+    return TrainState(
+        step=replicated,
+        params=replicated,
+        opt_state=replicated,
+        model_state=replicated,
+        carry=batch_sharded,
+        key=replicated,
+    )

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from cnnrnn.optim import averaged
+from cnnrnn.optim.nt_asgd import eval_params
 from cnnrnn.tasks.task import Batch, Task
 
 
@@ -18,10 +18,10 @@ class TrainState:
     Attributes:
       step: int32, the number of steps done.
       params: the model's parameters.
-      opt_state: the optimiser's state.
-      model_state: the model's other collections (batch_stats), {} for most.
-      carry: recurrent state from batch to batch, [B, ...], () where batches are independent.
-      key: the run's key, never advanced: step t draws from fold_in(key, t).
+      opt_state: the optimizer's state.
+      model_state: the model's other collections (batch_stats); {} for most models.
+      carry: the recurrent state from batch to batch, [B, ...]; () where batches are independent.
+      key: the run's key. It never advances: step t draws from fold_in(key, t).
     """
 
     step: jax.Array
@@ -33,14 +33,14 @@ class TrainState:
 
     @property
     def variables(self) -> dict:
-        """What the model is tested with, and used with later."""
-        return {"params": averaged(self.opt_state, self.params), **self.model_state}
+        """The variables that the model is evaluated with."""
+        return {"params": eval_params(self.opt_state, self.params), **self.model_state}
 
 
 def init_state(task: Task, tx: optax.GradientTransformation, batch: Batch, seed: int) -> TrainState:
-    """The state before the first step; a pure function, so that `jax.eval_shape` can tell its shapes."""
+    """The state before the first step. A pure function: `jax.eval_shape` gives its shapes, `jax.vmap` many seeds."""
     init_key, key = jax.random.split(jax.random.key(seed))
-    variables = task.model.init(init_key, *task.inputs(batch), train=False)
+    variables = task.init(init_key, batch)
     params = variables["params"]
     model_state = {name: value for name, value in variables.items() if name != "params"}
     carry = task.init_carry(len(batch["mask"]))

@@ -12,38 +12,29 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from cnnrnn import config as configs
-from cnnrnn.errors import ConfigError, Interrupted, Refusal, WorkdirError
-
-# What may be changed from one start of a run to the next: its length, what it writes, what computes it, where the same
-# data lie.
-CHANGEABLE = (
-    "train.num_steps",
-    "train.log_every",
-    "train.eval_every",
-    "train.checkpoint_every",
-    "train.keep",
-    "model.implementation",  # the same function; a run that a GPU began may go on without one
-    "data.source",  # what lies there, tokens or names of pictures, is held fast by dataset.json
-    "data.workers",
-    "data.data_dir",
-    "data.manual_dir",
-    "data.eval_batch_size",
-)
+from cnnrnn import config_file
+from cnnrnn.errors import ConfigError, Interrupted, UserError, WorkdirError
+from cnnrnn.lookup import MissingModule
 
 
 class Run(NamedTuple):
-    """A run as it lies on disk: its config, and the info of its training split."""
+    """A run on disk.
+
+    Attributes:
+      config: of the run.
+      info: of its training split.
+    """
 
     config: ConfigDict
     info: dict
 
 
 class Workdir:
-    """Opens the directory of a run for training and holds it: `with Workdir(path, config) as workdir`.
+    """Opens the directory of a run for training and locks it: `with Workdir(path, config) as workdir`.
 
     Raises:
       WorkdirError: it cannot be written, or another process trains in it.
-      ConfigError: it holds a run of another config.
+      ConfigError: it contains a run with another config.
     """
 
     def __init__(self, path: str, config: ConfigDict):
@@ -51,72 +42,80 @@ class Workdir:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = open(self.path / ".lock", "a+", encoding="utf-8")
+            with contextlib.ExitStack() as on_error:
+                on_error.callback(self._lock.close)
+                self._acquire()
+                self._has_checkpoint = any(map(_is_checkpoint, (self.path / "checkpoints").glob("*")))
+                self._verify_config(config)
+                (self.path / "FAILED").unlink(missing_ok=True)
+                on_error.pop_all()
         except OSError as error:
             raise WorkdirError(f"cannot write in {path}: {error.strerror} - choose another --workdir") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            raise WorkdirError(f"{path} is in use by {holder} - wait for it or choose another --workdir") from None
-        self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        self._lock.flush()
-        saved = (self.path / "checkpoints").glob("[0-9]*")
-        self._has_state = any(saved)  # before that there is nothing to be held to, and a mistake may be mended
-        self._keep_config(config)
-        (self.path / "FAILED").unlink(missing_ok=True)
 
     def __enter__(self) -> "Workdir":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         if error is not None and not isinstance(error, (Interrupted, KeyboardInterrupt)):
-            lines = [f"{kind.__name__}: {error}\n"] if isinstance(error, Refusal) else traceback.format_exception(error)
+            is_users = isinstance(error, UserError)
+            lines = [f"{kind.__name__}: {error}\n"] if is_users else traceback.format_exception(error)
             with contextlib.suppress(WorkdirError):  # on a full disk the error itself matters more
-                write_whole(self.path / "FAILED", "".join(lines))
+                atomic_write(self.path / "FAILED", "".join(lines))
         self._lock.close()
 
-    def keep_info(self, infos: dict[str, dict]) -> None:
-        """Writes down what the data are; once there is a checkpoint, holds them to it.
+    def verify_dataset_info(self, infos: dict[str, dict]) -> None:
+        """Writes what is known of the data. Once there is a checkpoint, checks that it is the same.
 
         Args:
-          infos: of each split; of the others than "train" only what differs from it is kept.
+          infos: of each split. Of the splits other than "train" only what differs from it is written.
 
         Raises:
-          WorkdirError: the data are not those that the run was started with.
+          WorkdirError: the data are not those of the run.
         """
         file = self.path / "dataset.json"
         info = dict(infos["train"])
         for split in infos.keys() - {"train"}:
             info[split] = {key: value for key, value in infos[split].items() if infos["train"].get(key) != value}
         info = json.loads(json.dumps(info))
-        if self._has_state and file.exists() and (old := _read_json(file)) != info:
+        if self._has_checkpoint and file.exists() and (old := _read_json(file)) != info:
             changed = next(key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key))
             raise WorkdirError(
                 f"the data of the run in {self.path} had another {changed} - give the same, or choose another --workdir"
             )
-        write_whole(file, json.dumps(info, indent=2) + "\n")
+        atomic_write(file, json.dumps(info, indent=2) + "\n")
 
-    def _keep_config(self, config: ConfigDict) -> None:
+    def _acquire(self) -> None:
+        """Locks the directory, and writes into the lock who has it."""
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            raise WorkdirError(f"{self.path} is in use by {holder} - wait or choose another --workdir") from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+
+    def _verify_config(self, config: ConfigDict) -> None:
+        """Writes the config. Once there is a checkpoint, checks that only resumable fields have changed."""
         file = self.path / "config.json"
-        if self._has_state and not file.exists():
-            raise WorkdirError(f"{self.path} holds checkpoints but no config.json - choose another --workdir")
-        if self._has_state:
+        if self._has_checkpoint and not file.exists():
+            raise WorkdirError(f"{self.path} contains checkpoints but no config.json - choose another --workdir")
+        if self._has_checkpoint:
             for field, (old, new) in configs.differences(_read_config(file), config).items():
-                if field not in CHANGEABLE:
+                if not configs.is_resumable(config, field):
                     raise ConfigError(
-                        f"{field} is {_or_nothing(new)} but the run in {self.path} has {_or_nothing(old)} - "
+                        f"{field} is {_or_not_given(new)} but the run in {self.path} has {_or_not_given(old)} - "
                         "choose another --workdir"
                     )
-        write_whole(file, configs.dump(config))
+        atomic_write(file, config_file.dump(config))
 
 
 def read_run(path: str) -> Run:
-    """The run that a directory holds.
+    """The run in a directory.
 
     Raises:
-      WorkdirError: there is none.
+      WorkdirError: there is none, or it is damaged or of another version of the package.
     """
     for name in ("config.json", "dataset.json"):
         if not (Path(path) / name).is_file():
@@ -124,8 +123,8 @@ def read_run(path: str) -> Run:
     return Run(_read_config(Path(path) / "config.json"), _read_json(Path(path) / "dataset.json"))
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new one, never half of it.
+def atomic_write(file: Path, text: str) -> None:
+    """Writes a file so that a reader sees the old or the new text, never a part of it.
 
     Raises:
       WorkdirError: it cannot be written.
@@ -138,27 +137,47 @@ def write_whole(file: Path, text: str) -> None:
             os.fsync(stream.fileno())
         part.replace(file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise WorkdirError(f"cannot write {file}: {error.strerror} - make room, then run it again") from error
 
 
-def _or_nothing(value: Any) -> str:
+def _or_not_given(value: Any) -> str:
     return "not given" if value is None else repr(value)
 
 
+def _is_checkpoint(path: Path) -> bool:
+    return path.stem.isdigit() and path.suffix in ("", ".new")  # see checkpoint.py
+
+
 def _read_config(file: Path) -> ConfigDict:
-    config = configs.from_plain(_read_json(file))
+    config = config_file.from_plain(_read_json(file))
+    sections = {name: config.get(name) for name in configs.FIELDS}
+    if missing := [name for name, value in sections.items() if not isinstance(value, (ConfigDict, int))]:
+        raise WorkdirError(f"{file} is damaged: it has no {missing[0]} - choose another --workdir")
     try:
         configs.check(config)
+    except MissingModule as error:
+        hint = "start where Python can import it, use the version of cnnrnn that wrote the file"
+        raise WorkdirError(f"{file}: {_problem(error)} - {hint}, or choose another --workdir") from error
     except ConfigError as error:
-        raise WorkdirError(f"{file} is damaged: {error}") from error
+        hint = "use that version, or choose another --workdir"
+        raise WorkdirError(f"{file} was written by another version of cnnrnn: {_problem(error)} - {hint}") from error
     return config
+
+
+def _problem(error: ConfigError) -> str:
+    """The error without its hint, which is for whoever writes a config."""
+    return str(error).partition(" - ")[0]
 
 
 def _read_json(file: Path) -> dict:
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(tree, dict):
-            raise ValueError("it holds no JSON object")
+            raise ValueError("it contains no JSON object")
         return tree
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise WorkdirError(f"cannot read {file}: {error.strerror} - check the disk and the file's rights") from error
+    except ValueError as error:
         raise WorkdirError(f"{file} is damaged: {error} - choose another --workdir") from error

@@ -5,10 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
-from cnnrnn.data.dataset import ArrayDataset
-from cnnrnn.errors import ConfigError
 from cnnrnn.metrics import compute
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.tasks.classification import Classification
@@ -32,16 +29,16 @@ def test_the_slide_82_percent_cat():
     assert values == {"loss": pytest.approx(0.1985, abs=1e-4), "accuracy": 1.0}
 
 
-def test_pixels_are_standardised():
-    (x,) = TASK.inputs({"image": np.array([[[[0], [255]]]], np.uint8)})
+def test_pixels_are_standardized():
+    x = TASK.preprocess(np.array([[[[0], [255]]]], np.uint8))
     assert x.dtype == jnp.float32
     np.testing.assert_allclose(x.ravel(), [-2, 2])
 
 
 @pytest.mark.parametrize("mean", [(), (0.1, 0.2)])
 def test_a_mean_for_other_channels_is_refused(mean):
-    with pytest.raises(ConfigError, match="pictures of 1 channels"):
-        Classification(TASK.model, mean=mean).inputs(batch_of(2))
+    with pytest.raises(ValueError, match="images of 1 channels"):
+        Classification(TASK.model, mean=mean).init(jax.random.key(0), batch_of(2))
 
 
 def test_metrics_equal_numpy_and_leave_out_padding():
@@ -54,10 +51,16 @@ def test_metrics_equal_numpy_and_leave_out_padding():
     assert values["accuracy"] == (logits[real].argmax(1) == batch["label"][real]).mean()
 
 
+def test_top5_is_reported_from_as_many_classes_as_it_says():
+    logits, batch = jnp.zeros((1, 8)), {"label": jnp.array([0]), "mask": jnp.ones(1)}
+    assert "top5_accuracy" not in TASK.metrics(logits, batch)
+    assert "top5_accuracy" in Classification(TASK.model, top5_from=8).metrics(logits, batch)
+
+
 def test_of_many_classes_the_five_likeliest_count_too():
     logits = np.random.default_rng(0).normal(size=(6, 120)).astype(np.float32)
     order = np.argsort(-logits, axis=1)
-    labels = np.array([order[n, place] for n, place in enumerate((0, 1, 4, 5, 50, 0))], np.int32)
+    labels = np.array([order[n, rank] for n, rank in enumerate((0, 1, 4, 5, 50, 0))], np.int32)
     values = compute(TASK.metrics(jnp.asarray(logits), {"label": labels, "mask": np.array([1, 1, 1, 1, 1, 0.0])}))
     assert (values["accuracy"], values["top5_accuracy"]) == pytest.approx((1 / 5, 3 / 5))
 
@@ -77,7 +80,7 @@ class Certain(nn.Module):
 
 def test_decode_gives_probabilities_without_labels():
     batch = batch_of(3)
-    variables = TASK.model.init(jax.random.key(0), *TASK.inputs(batch))
+    variables = TASK.init(jax.random.key(0), batch)
     del batch["label"]
     probabilities = TASK.decode(variables, batch)
     assert probabilities.shape == (3, 4)
@@ -111,7 +114,7 @@ class Distances(nn.Module):
 def test_ten_crops_are_averaged_as_probabilities():
     one, ten = (Classification(TASK.model, crop=6, ten_crops=ten) for ten in (False, True))
     batch = batch_of(3)
-    variables = TASK.model.init(jax.random.key(0), *one.inputs(batch))
+    variables = one.init(jax.random.key(0), batch)
     corners = [(0, 0), (0, 2), (2, 0), (2, 2), (1, 1)]
     crops = [batch["image"][:, top : top + 6, left : left + 6] for top, left in corners]
     crops += [crop[:, :, ::-1] for crop in crops]
@@ -123,58 +126,35 @@ def test_ten_crops_are_averaged_as_probabilities():
 
 def test_without_ten_crops_the_middle_is_seen():
     batch = batch_of(2)
-    (seen,) = Classification(TASK.model, crop=4).inputs(batch)
-    np.testing.assert_array_equal(seen, Classification(TASK.model).inputs(batch)[0][:, 2:6, 2:6])
+    seen = Classification(TASK.model, crop=4).preprocess(batch["image"])
+    np.testing.assert_array_equal(seen, Classification(TASK.model).preprocess(batch["image"])[:, 2:6, 2:6])
 
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [(dict(ten_crops=True), "ten_crops without task.crop"), (dict(crop=9), "crop is 9 for pictures of 8 x 8")],
+    [(dict(ten_crops=True), "ten_crops without crop"), (dict(crop=9), "crop is 9 for images of 8 x 8")],
 )
 def test_crops_that_cannot_be_are_refused(fields, words):
-    with pytest.raises(ConfigError, match=words):
-        Classification(TASK.model, **fields).inputs(batch_of(1))
+    with pytest.raises(ValueError, match=words):
+        Classification(TASK.model, **fields).init(jax.random.key(0), batch_of(1))
 
 
 CHANGES = [
     dict(max_shift=2), dict(max_rotation=9.0), dict(max_scale=0.2), dict(max_skew=0.2), dict(flip=True),
-    dict(crop=6), dict(colour_std=0.1),
+    dict(crop=6), dict(color_jitter_std=0.1),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: next(iter(change)))
-def test_pictures_change_in_training_only_and_by_the_key(change):
+def test_augmentation_depends_on_the_key_and_evaluation_has_none(change):
     task = Classification(TASK.model, **change)
     batch = batch_of(3)
-    variables = task.model.init(jax.random.key(0), *task.inputs(batch))
+    variables = task.init(jax.random.key(0), batch)
 
-    def outputs(train, seed):
-        return np.asarray(task.forward(variables, (), batch, train=train, key=jax.random.key(seed))[0])
+    def outputs(seed):
+        changed = batch if seed is None else task.augment(jax.random.key(seed), batch)
+        return np.asarray(task.forward(variables, (), changed)[0])
 
-    np.testing.assert_array_equal(outputs(False, 0), outputs(False, 1))
-    np.testing.assert_array_equal(outputs(True, 0), outputs(True, 0))
-    assert (outputs(True, 0) != outputs(True, 1)).any() and (outputs(True, 0) != outputs(False, 0)).any()
-
-
-def test_its_mistakes_are_drawn_and_only_they(tmp_path, monkeypatch):
-    arrays = {"image": np.zeros((7, 1, 4, 1), np.uint8), "label": np.array([0, 1, 2, 3, 0, 1, 2], np.int32)}
-    arrays["image"][range(7), 0, [0, 1, 3, 3, 2, 1, 2]] = 255  # says so; the third and the fifth are wrong
-    task, drawn = Classification(Shouting()), []
-    dataset = ArrayDataset(arrays, 4, None, {"num_classes": 4}, {"class_names": [*"abcd"]})
-    task.draw({"params": {}}, dataset, tmp_path)
-    assert Image.open(tmp_path / "mistakes.png").size[0] > 300
-    monkeypatch.setattr("cnnrnn.plots.mistakes", lambda *given: drawn.append(given))
-    task.draw({"params": {}}, dataset, tmp_path)
-    ((images, labels, answers, _, title),) = drawn
-    np.testing.assert_array_equal(images, arrays["image"][[4, 2]])  # by class
-    assert (labels, answers) == (["a", "c"], ["c", "d"]) and "2 of 7" in title
-    arrays["image"][[2, 4], 0] = np.eye(4, dtype=np.uint8)[[2, 0], :, None]
-    task.draw({"params": {}}, dataset, tmp_path)
-    assert len(drawn) == 1 and not (tmp_path / "mistakes.png").exists()  # no picture of mistakes that are made no more
-
-
-class Shouting(nn.Module):
-    """The lightest of four pixels is the class."""
-
-    def __call__(self, x, train=False):
-        return x[:, 0, :, 0]
+    np.testing.assert_array_equal(outputs(None), outputs(None))
+    np.testing.assert_array_equal(outputs(0), outputs(0))
+    assert (outputs(0) != outputs(1)).any() and (outputs(0) != outputs(None)).any()

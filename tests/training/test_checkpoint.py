@@ -1,4 +1,4 @@
-"""Checkpoints come back bit for bit; damage is noticed wherever it lies, and the step before is used."""
+"""Checkpoints are restored bit for bit; damage is detected in every file, and the step before is used."""
 
 import shutil
 from contextlib import closing
@@ -18,7 +18,7 @@ from cnnrnn.tasks.classification import Classification
 from cnnrnn.training.checkpoint import Checkpoints, load_variables, to_state
 from cnnrnn.training.state import init_state
 
-# On some damage Orbax leaves a thread behind that finds its event loop closed.
+# After some damage a thread of Orbax finds its event loop closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 TASK = Classification(ConvNet(num_classes=3, features=(2, 2, 2)))
 INITIAL = partial(init_state, TASK, optax.adam(0.1), seed=3)
@@ -34,8 +34,8 @@ def state(batch):
     return jax.jit(INITIAL)(batch)
 
 
-def save(directory: Path, state, *steps: int, keep: int = 5) -> None:
-    checkpoints = Checkpoints(directory, keep)
+def save(directory: Path, state, *steps: int, max_to_keep: int = 5) -> None:
+    checkpoints = Checkpoints(directory, max_to_keep)
     for step in steps:
         checkpoints.save(step, state.replace(step=jnp.int32(step)), {"seconds": step / 3})
     checkpoints.close()
@@ -45,7 +45,7 @@ def raw(state):
     return jax.tree.map(np.asarray, state.replace(key=jax.random.key_data(state.key)))
 
 
-def test_a_state_comes_back_bit_for_bit(tmp_path, state, batch):
+def test_a_state_is_restored_bit_for_bit(tmp_path, state, batch):
     save(tmp_path, state, 7)
     step, leaves, record = Checkpoints(tmp_path).newest()
     restored = to_state(leaves, jax.eval_shape(INITIAL, batch))
@@ -56,70 +56,70 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, state, batch):
     assert jax.tree.map(lambda x: x.dtype, raw(restored)) == jax.tree.map(lambda x: x.dtype, expected)
 
 
-def test_only_the_newest_stay(tmp_path, state):
-    save(tmp_path, state, 1, 2, 3, 4, keep=2)
+def test_only_the_newest_are_not_deleted(tmp_path, state):
+    save(tmp_path, state, 1, 2, 3, 4, max_to_keep=2)
     assert {path.name for path in tmp_path.iterdir()} == {"3", "4"}
 
 
 def test_no_checkpoint(tmp_path):
-    assert Checkpoints(tmp_path / "new", keep=1).newest() is None
+    assert Checkpoints(tmp_path / "new", max_to_keep=1).newest() is None
     with pytest.raises(CheckpointError, match="train first"):
         load_variables(tmp_path / "none")
 
 
-def flip(file: Path, where: float) -> None:
+def flip(file: Path, position: float) -> None:
     data = bytearray(file.read_bytes())
-    data[min(int(where * len(data)), len(data) - 1)] ^= 4
+    data[min(int(position * len(data)), len(data) - 1)] ^= 4
     file.write_bytes(data)
 
 
-@pytest.mark.parametrize("where", [0.1, 0.5, 0.95])
-def test_a_flipped_bit_is_never_restored(tmp_path, state, where, capfd):
-    """In any file of the newest step: it is noticed, and the step before is used, or nothing that is read changed."""
-    save(tmp_path / "whole", state, 1, 2)
-    good = Checkpoints(tmp_path / "whole").newest()[1]
-    files = [path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole" / "2").rglob("*") if path.is_file()]
-    noticed = []
+@pytest.mark.parametrize("position", [0.1, 0.5, 0.95])
+def test_a_flipped_bit_is_never_restored(tmp_path, state, position, capfd):
+    """In any file of the newest step: it is detected and the step before is used, or it changes no array."""
+    save(tmp_path / "good", state, 1, 2)
+    good = Checkpoints(tmp_path / "good").newest()[1]
+    files = [path.relative_to(tmp_path / "good") for path in (tmp_path / "good" / "2").rglob("*") if path.is_file()]
+    detected = []
     for name in files:
-        if not (tmp_path / "whole" / name).stat().st_size:
+        if not (tmp_path / "good" / name).stat().st_size:
             continue
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-        shutil.copytree(tmp_path / "whole", tmp_path / "copy")
-        flip(tmp_path / "copy" / name, where)
-        checkpoints = Checkpoints(tmp_path / "copy", keep=5)
+        shutil.copytree(tmp_path / "good", tmp_path / "copy")
+        flip(tmp_path / "copy" / name, position)
+        checkpoints = Checkpoints(tmp_path / "copy", max_to_keep=5)
         step, leaves, _ = checkpoints.newest()
         for path, leaf in leaves.items():
             if path != "step":
                 np.testing.assert_array_equal(leaf, good[path])
         if step == 1:
-            noticed.append(name)
+            detected.append(name)
             assert (tmp_path / "copy" / "2.corrupt").is_dir() and "is damaged" in capfd.readouterr().err
-            checkpoints.save(2, state, {})  # the number is free again
+            checkpoints.save(2, state, {})  # the step can be saved again
             assert checkpoints.newest()[0] == 2
-    assert Path("2/manifest/metadata") in noticed and any("/d/" in str(name) for name in noticed)
+    assert Path("2/manifest/metadata") in detected and any("/d/" in str(name) for name in detected)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "delete", "empty"])
-def test_damaged_arrays_are_noticed(tmp_path, state, damage):
+def test_damaged_arrays_are_detected(tmp_path, state, damage):
     save(tmp_path, state, 1, 2)
     for file in (tmp_path / "2" / "state").rglob("d/*"):
         if damage == "delete":
             file.unlink()
         else:
             file.write_bytes(file.read_bytes()[: file.stat().st_size // 2 if damage == "truncate" else 0])
-    assert Checkpoints(tmp_path, keep=5).newest()[0] == 1
+    assert Checkpoints(tmp_path, max_to_keep=5).newest()[0] == 1
 
 
-def test_when_all_are_damaged_it_is_said(tmp_path, state):
+def test_when_all_are_damaged_that_is_the_error(tmp_path, state):
     save(tmp_path, state, 1)
     for file in (tmp_path / "1" / "manifest").rglob("metadata"):
         file.write_text("{}")
     with pytest.raises(CheckpointError, match="every checkpoint"):
         load_variables(tmp_path)
     assert (tmp_path / "1").is_dir()  # reading alone renames nothing
-    for _ in range(2):  # and it is said again, not forgotten
+    for _ in range(2):  # the second time, too
         with pytest.raises(CheckpointError, match="every checkpoint"):
-            Checkpoints(tmp_path, keep=5).newest()
+            Checkpoints(tmp_path, max_to_keep=5).newest()
 
 
 def test_the_same_step_may_be_damaged_twice(tmp_path, state):
@@ -127,20 +127,85 @@ def test_the_same_step_may_be_damaged_twice(tmp_path, state):
         save(tmp_path, state, 2) if (tmp_path / "1").exists() else save(tmp_path, state, 1, 2)
         for file in (tmp_path / "2" / "manifest").rglob("metadata"):
             file.write_text("{}")
-        assert Checkpoints(tmp_path, keep=5).newest()[0] == 1
+        assert Checkpoints(tmp_path, max_to_keep=5).newest()[0] == 1
 
 
-def test_a_machine_in_trouble_is_not_damage(tmp_path, state, monkeypatch):
+SPEC = "[tensorstore_spec='{...}']"
+READ = 'Error opening "zarr" driver: Error reading "params.C1.kernel/.zarray"'
+TROUBLE = [
+    OSError(24, "Too many open files"),
+    OSError(5, "Input/output error"),
+    OSError(116, "Stale file handle"),
+    TimeoutError("the file system does not answer"),
+    MemoryError(),
+    ValueError(f"UNKNOWN: {READ}: Input/output error [os_error_code='5'] {SPEC}"),  # these as TensorStore writes them
+    ValueError(f"UNKNOWN: {READ}: Input/output error {SPEC}"),
+    ValueError(f"ABORTED: {READ}: Stale file handle {SPEC}"),
+    ValueError(f"DEADLINE_EXCEEDED: {READ}: Connection timed out [os_error_code='110'] {SPEC}"),
+    ValueError(f"PERMISSION_DENIED: {READ}: Permission denied [os_error_code='13'] {SPEC}"),
+    ValueError("RESOURCE_EXHAUSTED: Too many open files"),
+    RuntimeError("UNAVAILABLE: connection reset"),
+    ValueError(f"NOT_FOUND: {READ}: No such device or address [os_error_code='6'] {SPEC}"),
+]
+
+
+@pytest.mark.parametrize("error", TROUBLE, ids=lambda error: f"{type(error).__name__}-{str(error)[:20]}")
+def test_a_disk_or_a_machine_in_trouble_is_not_damage(tmp_path, state, monkeypatch, error):
     save(tmp_path, state, 1, 2)
-    checkpoints = Checkpoints(tmp_path, keep=5)
+    original = Checkpoints._read
 
-    def trouble(step):
-        raise OSError(24, "Too many open files")
+    def read(checkpoints, step):
+        if step == 1:
+            return original(checkpoints, step)
+        try:
+            raise error
+        except Exception as cause:  # Orbax may raise another error from it
+            raise ValueError("cannot restore") from cause
 
-    monkeypatch.setattr(checkpoints, "_read", trouble)
-    with pytest.raises(WorkdirError, match="Too many open files"):
-        checkpoints.newest()
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoints, "_read", read)
+        with pytest.raises(WorkdirError, match=r"cannot read .*/2: .* - check the disk") as raised:
+            Checkpoints(tmp_path, max_to_keep=5).newest()
+    assert "cannot restore" not in str(raised.value) and "tensorstore_spec" not in str(raised.value)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+    assert Checkpoints(tmp_path, max_to_keep=5).newest()[0] == 2
+
+
+def test_a_file_that_cannot_be_opened_is_not_damage(tmp_path, state):
+    """A loop of symbolic links: the system refuses it to root, too."""
+    save(tmp_path, state, 1, 2)
+    for file in (tmp_path / "2" / "state" / "d").iterdir():
+        file.unlink()
+        file.symlink_to(file)
+    with pytest.raises(WorkdirError, match="Too many levels of symbolic links") as raised:
+        Checkpoints(tmp_path, max_to_keep=5).newest()
+    assert len(str(raised.value)) < 500 and (tmp_path / "2").is_dir()
+
+
+def test_a_directory_that_the_disk_does_not_list_is_not_empty(tmp_path, state, monkeypatch):
+    save(tmp_path, state, 1)
+    checkpoints = Checkpoints(tmp_path, max_to_keep=5)
+
+    def broken():
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoints._manager, "reload", broken)
+    with pytest.raises(WorkdirError, match="cannot read .*: Input/output error"):
+        checkpoints.newest()
+
+
+def test_a_checkpoint_that_is_deleted_while_it_is_read_is_not_damage(tmp_path, state, monkeypatch, capfd):
+    """As when a run goes on while `predict` reads its newest checkpoint."""
+    save(tmp_path, state, 1, max_to_keep=1)
+    original = Checkpoints._read
+
+    def read(checkpoints, step):
+        if step == 1:
+            save(tmp_path, state, 2, max_to_keep=1)
+        return original(checkpoints, step)
+
+    monkeypatch.setattr(Checkpoints, "_read", read)
+    assert Checkpoints(tmp_path).newest()[0] == 2 and capfd.readouterr().err == ""
 
 
 def test_another_model_is_refused_by_the_path_of_the_difference(tmp_path, state, batch):
@@ -155,10 +220,10 @@ def test_another_model_is_refused_by_the_path_of_the_difference(tmp_path, state,
         to_state(leaves, jax.eval_shape(partial(init_state, TASK, optax.sgd(0.1), seed=3), batch))
 
 
-def test_what_is_not_finite_is_never_saved(tmp_path, state):
+def test_a_number_that_is_not_finite_is_never_saved(tmp_path, state):
     bad = state.replace(params=jax.tree.map(lambda x: x.at[0].set(jnp.nan), state.params))
     half = bad.replace(params=jax.tree.map(lambda x: x.astype(jnp.bfloat16), bad.params))
-    fine = state.replace(opt_state={"best_value": jnp.float32(jnp.inf)})  # not a number that has gone wrong
+    fine = state.replace(opt_state={"best_value": jnp.float32(jnp.inf)})  # as it starts
     with closing(Checkpoints(tmp_path, 5)) as checkpoints:
         with pytest.raises(NumericalError, match="params/conv1/bias is not finite after step 3"):
             checkpoints.save(3, bad, {})
@@ -168,9 +233,9 @@ def test_what_is_not_finite_is_never_saved(tmp_path, state):
         checkpoints.save(3, fine, {})
 
 
-def test_a_save_that_fails_keeps_the_one_before(tmp_path, state, monkeypatch):
+def test_a_save_that_fails_leaves_the_checkpoint_before(tmp_path, state, monkeypatch):
     save(tmp_path, state, 1)
-    checkpoints = Checkpoints(tmp_path, keep=5)
+    checkpoints = Checkpoints(tmp_path, max_to_keep=5)
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")

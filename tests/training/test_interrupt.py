@@ -1,4 +1,4 @@
-"""The first signal is a request, the second does what it always did, and what was ignored stays ignored."""
+"""The first signal is a request, the second has its usual effect, and an ignored signal stays ignored."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from cnnrnn.training.interrupt import SIGNALS, StopRequest
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-def test_the_first_signal_asks_and_the_second_is_as_before(number):
+def test_the_first_signal_asks_and_the_second_has_its_usual_effect(number):
     calls = []
     before = signal.signal(number, lambda *_: calls.append(number))
     try:
@@ -25,7 +25,7 @@ def test_the_first_signal_asks_and_the_second_is_as_before(number):
         signal.signal(number, before)
 
 
-def test_what_nohup_ignores_stays_ignored():
+def test_a_signal_that_nohup_ignores_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as stop:

@@ -1,4 +1,4 @@
-"""Whole runs: stopped, killed and resumed they end with the bits of an unbroken one."""
+"""Whole runs: stopped, killed and resumed, they end with the bits of an unbroken run."""
 
 import json
 import os
@@ -12,8 +12,10 @@ import pytest
 from conftest import ROOT, run_command
 from ml_collections import ConfigDict
 
+from cnnrnn.data.dataset import Dataset
+from cnnrnn.data.sampling import SequentialSampler
 from cnnrnn.errors import ConfigError, DataError, Interrupted, NumericalError
-from cnnrnn.training import loop
+from cnnrnn.training import loop, session
 from cnnrnn.training.checkpoint import Checkpoints
 
 DIGITS = [
@@ -42,7 +44,7 @@ def state_and_metrics(workdir: Path):
 
 def train_and_stop(config, workdir: Path, monkeypatch, method: str, step: int) -> None:
     """Trains until a method of the log is called at a step, where a signal arrives."""
-    original = getattr(loop.Log, method)
+    original = getattr(session.Log, method)
 
     def interrupted(log, at, *rest):
         original(log, at, *rest)
@@ -50,7 +52,7 @@ def train_and_stop(config, workdir: Path, monkeypatch, method: str, step: int) -
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop.Log, method, interrupted)
+        patched.setattr(session.Log, method, interrupted)
         with pytest.raises(Interrupted, match="stopped by SIGTERM at step [0-9]+ of 12, saved"):
             loop.train(config, str(workdir))
     assert not (workdir / "FAILED").exists()
@@ -58,7 +60,7 @@ def train_and_stop(config, workdir: Path, monkeypatch, method: str, step: int) -
 
 @pytest.mark.parametrize(
     ("parallel", "method", "step"),
-    [("jit", "write", 4), ("pmap", "write", 4), ("jit", "advance", 5)],  # at a report; behind the last chance to save
+    [("jit", "write", 4), ("pmap", "write", 4), ("jit", "advance", 5)],  # at a report; after a step
 )
 def test_stopped_and_resumed_ends_with_the_same_bits(tmp_path, config, parallel, method, step, monkeypatch):
     config.train.parallel = parallel
@@ -70,16 +72,18 @@ def test_stopped_and_resumed_ends_with_the_same_bits(tmp_path, config, parallel,
 
 
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_with_a_carried_state_and_an_average_it_ends_with_the_same_bits(tmp_path, parallel, monkeypatch):
-    """Stopped in the second pass over a text, the state of the nets and NT-ASGD's average go on with it."""
+def test_with_a_carry_and_an_average_it_ends_with_the_same_bits(tmp_path, parallel, monkeypatch):
+    """Stopped in the second pass over a text, it continues with the carry and with NT-ASGD's average."""
     (tmp_path / "text.txt").write_text("the clouds are in the sky\n" * 20)
     config = ConfigDict(
         dict(
             seed=0,
-            task=dict(name="language_modelling.LanguageModelling", change_penalty=1.0),
-            model=dict(name="recurrent_lm.RecurrentLM", hidden_size=8, output_dropout_rate=0.5, weight_drop_rate=0.5),
+            task=dict(name="language_modelling.LanguageModelling", temporal_activation_reg=1.0),
+            model=dict(
+                name="recurrent_lm.RecurrentLM", hidden_size=8, output_dropout_rate=0.5, weight_dropout_rate=0.5
+            ),
             data=dict(name="text.stream", source=str(tmp_path / "text.txt"), batch_size=4, window=16, warmup=16),
-            optim=dict(name="sgd", learning_rate=3.0, clip_norm=0.5, average_patience=1),  # falls short soon
+            optim=dict(name="sgd", learning_rate=3.0, clip_norm=0.5, nonmono=1),  # too large: it averages soon
             train=dict(num_steps=12, log_every=3, eval_every=2, checkpoint_every=6, parallel=parallel),
         )
     )
@@ -101,16 +105,16 @@ def test_stopped_and_told_to_end_there_it_is_evaluated(tmp_path, config, monkeyp
 
 def test_a_batch_that_cannot_be_read_loses_nothing(tmp_path, config, monkeypatch):
     loop.train(config, str(tmp_path / "unbroken"))
-    original = loop.Feed.batches
+    original = loop.BatchLoader.batches
 
-    def broken(feed, step, count):
+    def broken(loader, step, count):
         if step == 8:
             raise DataError("cat.jpg is broken - replace it")
-        return original(feed, step, count)
+        return original(loader, step, count)
 
     for _ in range(2):  # the second time nothing is new, and the saved step stays as it is
         with monkeypatch.context() as patched:
-            patched.setattr(loop.Feed, "batches", broken)
+            patched.setattr(loop.BatchLoader, "batches", broken)
             with pytest.raises(DataError, match=r"cat\.jpg"):
                 loop.train(config, str(tmp_path / "broken"))
         assert Checkpoints(tmp_path / "broken" / "checkpoints").newest()[0] == 8
@@ -120,22 +124,55 @@ def test_a_batch_that_cannot_be_read_loses_nothing(tmp_path, config, monkeypatch
 
 def test_an_evaluation_that_cannot_be_read_loses_nothing(tmp_path, config, monkeypatch):
     loop.train(config, str(tmp_path / "unbroken"))
-    original = loop.evaluate
 
-    def broken(*given):
+    def broken(*given, **how):
         raise DataError("dog.jpg is broken - replace it")
 
     with monkeypatch.context() as patched:
-        patched.setattr(loop, "evaluate", broken)
+        patched.setattr(loop.Evaluator, "__call__", broken)
         with pytest.raises(DataError, match=r"dog\.jpg"):
             loop.train(config, str(tmp_path / "broken"))
-    assert original is loop.evaluate and Checkpoints(tmp_path / "broken" / "checkpoints").newest()[0] == 6
+    assert Checkpoints(tmp_path / "broken" / "checkpoints").newest()[0] == 6
     loop.train(config, str(tmp_path / "broken"))
     assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
 
 
-def test_batch_normalisation_is_not_shown_what_fills_a_batch_up(tmp_path, config):
-    """Four devices here; six pictures would be filled up to eight."""
+@pytest.mark.parametrize("num_steps", [12, 6])
+def test_a_signal_in_a_long_evaluation_is_heard_between_its_batches(tmp_path, config, monkeypatch, num_steps):
+    """Stopped in the evaluation at step 6, which may be the end, it is evaluated there by the next start."""
+    config.data.eval_batch_size = 100  # ten batches
+    config.train.num_steps = num_steps
+    loop.train(config, str(tmp_path / "unbroken"))
+    original, calls = Dataset.batch, []
+
+    def interrupted(dataset, step):
+        if isinstance(dataset.sampler, SequentialSampler):
+            calls.append(step)
+            if step == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return original(dataset, step)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Dataset, "batch", interrupted)
+        with pytest.raises(Interrupted, match=f"stopped by SIGTERM at step 6 of {num_steps}, saved"):
+            loop.train(config, str(tmp_path / "broken"))
+    assert calls == [0, 1, 2, 3]
+    loop.train(config, str(tmp_path / "broken"))
+    assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
+
+
+def test_a_value_error_of_a_model_names_the_section(tmp_path, config):
+    config.task.crop = 99
+    with pytest.raises(ConfigError, match="task: crop is 99 for images of 28 x 28"):
+        loop.train(config, str(tmp_path))
+    config.task.crop = None
+    config.model = ConfigDict(dict(name="batchnorm_net.BatchNormNet", features=(4,) * 6))
+    with pytest.raises(ConfigError, match="model: "):
+        loop.train(config, str(tmp_path))
+
+
+def test_batch_normalisation_does_not_see_padding(tmp_path, config):
+    """Four devices here; six images would be padded to eight."""
     config.model = ConfigDict(dict(name="batchnorm_net.BatchNormNet", features=(4, 4), hidden_size=8))
     config.data.batch_size = 6
     with pytest.raises(ConfigError, match="take a multiple of 4"):
@@ -166,7 +203,7 @@ def start(workdir: Path) -> subprocess.Popen:
 
 
 def test_killed_and_interrupted_at_random_moments(tmp_path):
-    """kill -9 twice and Ctrl-C once, each after a line of output, then to the end: as if nothing had happened."""
+    """kill -9 twice and Ctrl-C once, each after a line of output, then to the end: the bits are those of an unbroken run."""
     assert run_command("main", *DIGITS, *SHORT, "--workdir", tmp_path / "unbroken").returncode == 0
     rng = np.random.default_rng()
     for how in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):

@@ -1,0 +1,1 @@
+"""What models compute, as arrays and numbers; cnnrnn/plots.py draws them."""

@@ -1,0 +1,92 @@
+"""What a trained run answers to a user's own input: one module for each kind of input.
+
+A run's info names the module, `info["inference"]`: one of this package, or any module that Python can import. The
+module has a function `answer(request, run, workdir) -> Answer`.
+"""
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from cnnrnn import config as configs
+from cnnrnn.errors import UserError, WorkdirError
+from cnnrnn.training.workdir import Run
+
+
+class Request(NamedTuple):
+    """What the user asks.
+
+    Attributes:
+      inputs: the words of the command line that are no flags: files, or text.
+      prompt: the beginning of a text.
+      top: the number of alternatives to print.
+      length, temperature, top_k, seed: of a text that is sampled, see `decoding.generate`.
+    """
+
+    inputs: tuple[str, ...] = ()
+    prompt: str | None = None
+    top: int = 4
+    length: int = 200
+    temperature: float = 1.0
+    top_k: int | None = None
+    seed: int = 0
+
+
+class Answer(NamedTuple):
+    """The answer to a request.
+
+    Attributes:
+      document: all of it, as JSON.
+      lines: for a reader.
+      errors: of the inputs that cannot be read; the others are answered.
+    """
+
+    document: Any
+    lines: list[str]
+    errors: list[UserError] = []
+
+
+def answer(request: Request, run: Run, workdir: Path) -> Answer:
+    """Answers a request with the newest checkpoint of a run.
+
+    Raises:
+      WorkdirError: the run says of no module how to answer.
+      UserError: the request does not suit the run, or none of its inputs can be read.
+    """
+    with configs.as_config_error(run.config):
+        return _find_module(run, workdir).answer(request, run, workdir)
+
+
+def load_model(run: Run, workdir: Path) -> tuple[Any, dict]:
+    """The task of a run with its model, and the newest variables of the model."""
+    from cnnrnn.training.checkpoint import load_variables
+
+    model = configs.build("model", run.config.model, **run.info["dims"])
+    task = configs.build("task", run.config.task, model=model, info=run.info)
+    return task, load_variables(workdir / "checkpoints")
+
+
+def percent(probability: float) -> str:
+    """As on the slides, 82%; but only 0 and 1 are impossible and certain."""
+    return "<1%" if probability < 0.005 else ">99%" if probability >= 0.995 else f"{probability:.0%}"
+
+
+def probability_lines(rows: list[tuple[float, str]]) -> list[str]:
+    """One line for each (probability, name)."""
+    return [f"  {percent(probability):>4} {name}" for probability, name in rows]
+
+
+def _find_module(run: Run, workdir: Path) -> ModuleType:
+    name = run.info.get("inference")
+    if not isinstance(name, str):
+        raise WorkdirError(f"the run in {workdir} does not say how it is asked - train it again with this version")
+    if "." not in name and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise WorkdirError(
+            f"the run in {workdir} is asked through the module {name}: {error} - start where it can be imported"
+        ) from error

@@ -1,0 +1,119 @@
+"""One start of a run: what is due at a step, and that nothing is lost when the run is stopped there."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cnnrnn.data.dataset import Dataset
+from cnnrnn.errors import DataError, Interrupted
+from cnnrnn.metrics import Sums
+from cnnrnn.optim.nt_asgd import on_evaluation
+from cnnrnn.training.accumulator import MetricAccumulator
+from cnnrnn.training.checkpoint import Checkpoints
+from cnnrnn.training.evaluate import Evaluator
+from cnnrnn.training.interrupt import StopRequest
+from cnnrnn.training.log import Log
+from cnnrnn.training.state import TrainState
+
+
+@dataclasses.dataclass
+class Session:
+    """One start of a run, from its newest checkpoint to its end or to a stop.
+
+    Attributes:
+      state, step: after the last step that was dispatched.
+      saved: the step of the newest checkpoint.
+      validated: whether the evaluation that is due at `step` has been done, and the optimizer told of it.
+    """
+
+    state: TrainState
+    step: int
+    saved: int
+    validated: bool
+    accumulator: MetricAccumulator
+    num_steps: int
+    eval_every: int | None
+    decode_every: int | None
+    evaluate: Evaluator
+    evaluated: dict[str, Dataset]
+    checkpoints: Checkpoints
+    log: Log
+    stop: StopRequest
+
+    @property
+    def watched(self) -> str:
+        """The split that is evaluated during training."""
+        return next(name for name in ("validation", "test") if name in self.evaluated)
+
+    def is_due(self, *periods: int | None) -> bool:
+        """Whether the step is the last or a multiple of a period."""
+        return self.step == self.num_steps or any(every is not None and self.step % every == 0 for every in periods)
+
+    def advance(self, state: TrainState, sums: Sums, count: int) -> None:
+        """Takes what `count` more steps made."""
+        self.state, self.step, self.validated = state, self.step + count, False
+        self.accumulator.add(sums)
+        self.log.advance(self.step)
+
+    def report_metrics(self) -> None:
+        """Logs the training metrics since the last report."""
+        self.log.speed(self.step, self.accumulator.steps_per_second(self.step))
+        self.log.write(self.step, "train", self.accumulator.take(self.step))
+
+    def save(self) -> None:
+        """Writes a checkpoint."""
+        record = self.accumulator.record(self.step) | {"validated": self.validated}
+        self.checkpoints.save(self.step, self.state, record)
+        self.saved = self.step
+
+    def validate(self) -> None:
+        """Evaluates the watched split, and tells the optimizer."""
+        values = self._evaluate_split(self.watched)
+        self.validated = values is not None
+        if self.validated and self.eval_every and self.step % self.eval_every == 0:  # a longer run would do it too
+            self.state = self.state.replace(opt_state=on_evaluation(self.state.opt_state, values["loss"]))
+
+    def finish_validation(self) -> None:
+        """Repeats the evaluation that a stop or unreadable data ended, before the first step of this start.
+
+        The checkpoint stays as it is: whoever starts from it again evaluates again, with the same result.
+        """
+        if self.step and not self.validated and self.is_due(self.eval_every, self.decode_every):
+            self.validate()
+
+    def evaluate_all(self) -> None:
+        """Evaluates the splits that have not been evaluated at this step."""
+        for split in self.evaluated:
+            if not self.log.has(self.step, split) and self._evaluate_split(split) is None:
+                self.check_stop()
+
+    def check_stop(self) -> None:
+        """Saves the run and ends it if a signal asked it to stop."""
+        if self.stop:
+            if self.step > self.saved:
+                self.save()
+            saved = ", saved" if self.step else ""
+            raise Interrupted(
+                f"stopped by {self.stop} at step {self.step} of {self.num_steps}{saved} - the same command continues"
+            )
+
+    @contextmanager
+    def saving_on_data_error(self) -> Iterator[None]:
+        """Saves the steps before a batch that cannot be read."""
+        try:
+            yield
+        except DataError:
+            if self.step > self.saved:
+                self.save()
+            raise
+
+    def _evaluate_split(self, split: str) -> dict[str, float] | None:
+        values = self.evaluate(
+            self.state.variables,
+            self.evaluated[split],
+            with_score=self.is_due(self.decode_every),
+            should_stop=lambda: bool(self.stop),
+        )
+        if values is not None:
+            self.log.write(self.step, split, values)
+        return values
