@@ -1,6 +1,6 @@
-"""Random changes of training pictures, on the device and inside the step: a function of the key, so of (seed, step).
+"""Augmentation of training images, on the device and inside the step: a function of the key, so of (seed, step).
 
-Pictures are [B, H, W, C], values 0 to 255; each is changed by draws of its own.
+Images are [B, H, W, C] with values 0 to 255. Each image gets different random numbers.
 """
 
 import jax
@@ -9,31 +9,31 @@ from jax import lax
 
 
 def random_shift(key: jax.Array, images: jax.Array, max_shift: int) -> jax.Array:
-    """Moves each picture [B, H, W, C] by its own -max_shift to max_shift pixels down and right, repeating its edges."""
+    """Translates each image by up to max_shift pixels along each axis, repeating its edge pixels: [B, H, W, C]."""
     margins = ((0, 0), (max_shift, max_shift), (max_shift, max_shift), (0, 0))
     padded = jnp.pad(images, margins, mode="edge")  # [B, H + 2 max_shift, W + 2 max_shift, C]
     return random_crop(key, padded, images.shape[1:3])
 
 
 def random_crop(key: jax.Array, images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Cuts a window of `size` (height, width) out of each picture, anywhere in it: [B, *size, C]."""
-    room = [whole - part + 1 for whole, part in zip(images.shape[1:3], size, strict=True)]
+    """A window of `size` (height, width) at a random position in each image: [B, *size, C]."""
+    room = [full - part + 1 for full, part in zip(images.shape[1:3], size, strict=True)]
     corners = jax.random.randint(key, (len(images), 2), 0, jnp.array(room))  # [B, 2]
 
-    def cut(image, corner):
+    def crop(image, corner):
         return lax.dynamic_slice(image, (corner[0], corner[1], 0), (*size, images.shape[-1]))
 
-    return jax.vmap(cut)(images, corners)
+    return jax.vmap(crop)(images, corners)
 
 
 def center_crop(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The middle window of `size` (height, width) of each picture: [B, *size, C]."""
-    top, left = ((whole - part) // 2 for whole, part in zip(images.shape[1:3], size, strict=True))
+    """The central window of `size` (height, width) of each image: [B, *size, C]."""
+    top, left = ((full - part) // 2 for full, part in zip(images.shape[1:3], size, strict=True))
     return images[:, top : top + size[0], left : left + size[1]]
 
 
 def ten_crops(images: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """The four corners and the middle of each picture, and their mirror images: [10, B, *size, C].
+    """The four corners and the center of each image, and their mirror images: [10, B, *size, C].
 
     Source: Krizhevsky, Sutskever, Hinton 2012, section 4.1.
     """
@@ -45,7 +45,7 @@ def ten_crops(images: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Mirrors each picture, left for right, or leaves it: even chances."""
+    """Mirrors each image left to right with probability 1/2."""
     mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1], images)
 
@@ -53,15 +53,17 @@ def random_flip(key: jax.Array, images: jax.Array) -> jax.Array:
 def random_affine(
     key: jax.Array, images: jax.Array, max_rotation: float = 0.0, max_scale: float = 0.0, max_skew: float = 0.0
 ) -> jax.Array:
-    """Turns, stretches and skews each picture about its middle, with bilinear interpolation, repeating its edges.
+    """Rotates, scales and skews each image about its center, with bilinear interpolation, repeating its edge pixels.
 
-    With `random_shift` for translation these are the distortions of LeCun, Bottou, Bengio, Haffner 1998, section III.B,
-    and rotation, which they have not; height and width are stretched each by itself: scaling and squeezing are in it.
+    With `random_shift` these are the distortions of LeCun, Bottou, Bengio, Haffner 1998, section III.B. Rotation is not
+    among theirs. Their squeezing is included: height and width are scaled independently.
 
     Args:
-      max_rotation: in degrees, either way.
-      max_scale: height and width grow or shrink by up to this fraction.
-      max_skew: the top leans to the right, or to the left, by up to this fraction of its distance from the middle.
+      key: of the random numbers.
+      images: [B, H, W, C].
+      max_rotation: in degrees, in either direction.
+      max_scale: height and width change by up to this fraction.
+      max_skew: a row moves to either side by up to this fraction of its distance from the center.
 
     Returns:
       float32 [B, H, W, C].
@@ -70,14 +72,14 @@ def random_affine(
     turn, tall, wide, skew = jax.random.uniform(key, (4, batch, 1, 1), minval=-1, maxval=1)
     angle = turn * jnp.deg2rad(max_rotation)
     y, x = (jnp.arange(n, dtype=jnp.float32) - (n - 1) / 2 for n in (height, width))
-    y, x = y[:, None], x[None, :]  # [H, 1] and [1, W], of a pixel of the result; below, of where it comes from
+    y, x = y[:, None], x[None, :]  # [H, 1] and [1, W], of the output; next, of the input
     y, x = jnp.cos(angle) * y - jnp.sin(angle) * x, jnp.sin(angle) * y + jnp.cos(angle) * x  # [B, H, W]
     y, x = y / (1 + max_scale * tall), (x + max_skew * skew * y) / (1 + max_scale * wide)
     return _bilinear(images, y + (height - 1) / 2, x + (width - 1) / 2)
 
 
 def _bilinear(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
-    """The values of pictures between their pixels, at rows y and columns x, [B, H, W] each; outside, of the edge."""
+    """Interpolates images at rows y and columns x, [B, H, W] each. Outside they have the values of their edges."""
     y, x = jnp.clip(y, 0, images.shape[1] - 1), jnp.clip(x, 0, images.shape[2] - 1)
     top = jnp.minimum(y.astype(jnp.int32), images.shape[1] - 2)
     left = jnp.minimum(x.astype(jnp.int32), images.shape[2] - 2)
@@ -88,11 +90,16 @@ def _bilinear(images: jax.Array, y: jax.Array, x: jax.Array) -> jax.Array:
     return (1 - down) * upper + down * lower
 
 
-def random_colour(key: jax.Array, images: jax.Array, std: float) -> jax.Array:
-    """Adds to all pixels of a picture one colour, drawn along the principal components of the pixels' colours.
+def pca_color_jitter(key: jax.Array, images: jax.Array, std: float) -> jax.Array:
+    """Adds a random color to all pixels of an image, along the principal components of the pixels.
 
-    A draw of N(0, std) times the standard deviation along each component. Where the paper takes the components of the
-    whole training set, this takes those of the batch. Source: Krizhevsky, Sutskever, Hinton 2012, section 4.1.
+    Along each component the color is N(0, std) times the standard deviation of the pixels. The components are those of
+    the batch; in the paper they are those of the training set. Source: Krizhevsky, Sutskever, Hinton 2012, section 4.1.
+
+    Args:
+      key: of the random numbers.
+      images: [B, H, W, C].
+      std: relative to the standard deviations of the pixels; 0.1 in the paper.
 
     Returns:
       float32 [B, H, W, C].

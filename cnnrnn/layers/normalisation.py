@@ -1,4 +1,4 @@
-"""Normalisation of what a layer makes."""
+"""Local response normalisation."""
 
 from functools import partial
 
@@ -9,16 +9,16 @@ from jax import lax
 
 
 class LocalResponseNorm(nn.Module):
-    """Each value is divided by a power of the squares of its neighbours among the maps, at the same place.
+    """Divides each value by a power of a sum of squares over the adjacent channels at the same position.
 
-    y_c = x_c / (k + alpha sum over |d - c| <= n // 2 of x_d^2)^beta; the sum ends where the maps end. Frameworks that
-    divide alpha by n (Caffe, PyTorch, cuda-convnet) mean the same by a number n times as large. No parameters. Source:
-    Krizhevsky, Sutskever, Hinton 2012, section 3.3.
+    y_c = x_c / (k + alpha sum over |d - c| <= n // 2 of x_d^2)^beta; the sum ends at the first and last channel.
+    Frameworks that divide alpha by n (Caffe, PyTorch, cuda-convnet) need an n times larger alpha. No parameters.
+    Source: Krizhevsky, Sutskever, Hinton 2012, section 3.3.
 
     Attributes:
       k: above 0.
-      n: maps in a sum, odd.
-      alpha, beta: see above.
+      n: the number of channels in a sum, odd.
+      alpha, beta: as in the equation.
     """
 
     k: float = 2.0
@@ -27,41 +27,42 @@ class LocalResponseNorm(nn.Module):
     beta: float = 0.75
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., C] -> [..., C]; derivatives in reverse mode alone.
+        """[..., C] -> [..., C]; derivatives in reverse mode only.
 
         Raises:
-          ValueError: n is even, so that no map stands in the middle.
+          ValueError: n is even.
         """
         if self.n % 2 == 0:
-            raise ValueError(f"n is {self.n} - a map and as many on either side are an odd number")
-        return _normalise(x, self.k, self.n, self.alpha, self.beta)
+            raise ValueError(f"n is {self.n} - a channel and as many on either side are an odd number")
+        return local_response_norm(x, self.k, self.n, self.alpha, self.beta)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _normalise(x: jax.Array, k: float, n: int, alpha: float, beta: float) -> jax.Array:
-    return x * _power(k + alpha * _neighbours(x * x, n), -beta)
+def local_response_norm(x: jax.Array, k: float, n: int, alpha: float, beta: float) -> jax.Array:
+    """The equation of `LocalResponseNorm`, [..., C] -> [..., C]."""
+    return x * _power(k + alpha * _sum_neighbors(x * x, n), -beta)
 
 
 def _forward(x, k, n, alpha, beta):
-    return _normalise(x, k, n, alpha, beta), x  # all else is made again: JAX's own derivative keeps 11 arrays like x
+    return local_response_norm(x, k, n, alpha, beta), x  # the rest is recomputed: JAX's derivative saves 11 such arrays
 
 
 def _backward(k, n, alpha, beta, x, dy):
-    scale = k + alpha * _neighbours(x * x, n)  # [..., C]
+    scale = k + alpha * _sum_neighbors(x * x, n)  # [..., C]
     direct = dy * _power(scale, -beta)
-    return (direct - 2 * alpha * beta * x * _neighbours(direct * x / scale, n),)
+    return (direct - 2 * alpha * beta * x * _sum_neighbors(direct * x / scale, n),)
 
 
-_normalise.defvjp(_forward, _backward)
+local_response_norm.defvjp(_forward, _backward)
 
 
-def _neighbours(values: jax.Array, n: int) -> jax.Array:
-    """The sum over the n maps around each, [..., C] -> [..., C]."""
-    before, side = values.ndim - 1, n // 2
-    window, padding = (1,) * before + (n,), ((0, 0),) * before + ((side, side),)
+def _sum_neighbors(values: jax.Array, n: int) -> jax.Array:
+    """The sum over the n channels around each, [..., C] -> [..., C]."""
+    leading, side = values.ndim - 1, n // 2
+    window, padding = (1,) * leading + (n,), ((0, 0),) * leading + ((side, side),)
     return lax.reduce_window(values, 0.0, lax.add, window, (1,) * values.ndim, padding)
 
 
 def _power(scale: jax.Array, exponent: float) -> jax.Array:
-    """Of numbers above 0; XLA's own takes three times as long on a CPU."""
+    """A power of positive numbers; XLA's takes three times as long on a CPU."""
     return jnp.exp(exponent * jnp.log(scale))

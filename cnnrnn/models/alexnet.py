@@ -1,22 +1,21 @@
 """AlexNet in one tower, as it has been taught and shipped since 2014."""
 
 from functools import partial
-from typing import Literal
 
 import flax.linen as nn
 import jax
 
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import MaxPool
-from cnnrnn.layers.precision import dot_general
-from cnnrnn.signatures import Fraction
+from cnnrnn.layers.precision import Precision, dot_general
+from cnnrnn.signatures import PositiveInt, Rate
 
 
 class AlexNet(nn.Module):
     """Five convolutions, three overlapping max poolings and three dense layers, for one device instead of two.
 
     61,100,840 parameters for 224 x 224 x 3 and 1000 classes. Unlike in 2012 it has no local response normalisation and
-    no groups, and fewer maps; the net of 2012 is in alexnet_2012.py. Source: Krizhevsky, "One weird trick for
+    no groups, and fewer channels; the net of 2012 is in alexnet_2012.py. Source: Krizhevsky, "One weird trick for
     parallelizing convolutional neural networks", 2014, footnote 1.
 
     Attributes:
@@ -25,9 +24,9 @@ class AlexNet(nn.Module):
       precision: see cnnrnn/layers/precision.py.
     """
 
-    num_classes: int
-    dropout_rate: Fraction = 0.5
-    precision: Literal["float32", "bf16"] = "float32"
+    num_classes: PositiveInt
+    dropout_rate: Rate = 0.5
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:

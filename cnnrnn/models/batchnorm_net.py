@@ -1,51 +1,49 @@
-"""A small net of today: the same few convolutions as ever, each with batch normalisation."""
+"""A small modern net: a few convolutions, each with batch normalisation."""
 
 from functools import partial
-from typing import Literal
 
 import flax.linen as nn
 import jax
 
-from cnnrnn.errors import ConfigError
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import MaxPool
-from cnnrnn.layers.precision import dot_general
-from cnnrnn.signatures import Count, Fraction
+from cnnrnn.layers.precision import Precision, dot_general
+from cnnrnn.signatures import PositiveInt, Rate
 
 
 class BatchNormNet(nn.Module):
-    """3 x 3 convolutions, each normalised, rectified and pooled, then one normalised dense layer with dropout.
+    """3 x 3 convolutions, each with batch normalisation, ReLU and max pooling, then a dense layer with dropout.
 
-    Normalisation is over the batch, of all devices under `jit`; in testing by running means. On 28 x 28 x 1 and
-    10 classes it has 390,890 parameters. Source: Ioffe, Szegedy, "Batch normalization", 2015.
+    In training the statistics are those of the batch, over all devices under `jit`; in evaluation they are running
+    means. On 28 x 28 x 1 and 10 classes it has 390,890 parameters. Source: Ioffe, Szegedy, "Batch normalization", 2015.
 
     Attributes:
       num_classes: K.
-      features: the filters of the convolutions, one or more.
+      features: the number of filters of each convolution, one or more.
       hidden_size: units of the dense layer.
-      dropout_rate: behind it.
+      dropout_rate: after the dense layer.
       momentum: of the running means and variances.
       precision: see cnnrnn/layers/precision.py.
     """
 
-    num_classes: int
-    features: tuple[Count, ...] = (32, 64, 128)
-    hidden_size: Count = 256
-    dropout_rate: Fraction = 0.5
-    momentum: Fraction = 0.9
-    precision: Literal["float32", "bf16"] = "float32"
+    num_classes: PositiveInt
+    features: tuple[PositiveInt, ...] = (32, 64, 128)
+    hidden_size: PositiveInt = 256
+    dropout_rate: Rate = 0.5
+    momentum: Rate = 0.9
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images [B, H, W, C] -> logits [B, K].
 
         Raises:
-          ConfigError: the poolings leave nothing of pictures that small.
+          ValueError: the images are too small for as many poolings.
         """
         if min(x.shape[1:3]) < 2 ** len(self.features):
-            raise ConfigError(
-                f"pictures of {x.shape[1]} x {x.shape[2]} are halved {len(self.features)} times, once for each of "
-                "model.features - take larger ones, or fewer features"
+            raise ValueError(
+                f"images of {x.shape[1]} x {x.shape[2]} are halved {len(self.features)} times, once for each of "
+                "features - take larger images, or fewer features"
             )
         conv = partial(Conv, kernel_size=(3, 3), use_bias=False, precision=self.precision)
         dense = partial(nn.Dense, dot_general=dot_general(self.precision))

@@ -1,29 +1,28 @@
 """The slides' classic net: Conv ReLU Conv ReLU Pool ReLU Conv ReLU Pool, fully connected."""
 
 from functools import partial
-from typing import Literal
 
 import flax.linen as nn
 import jax
 
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import MaxPool
-from cnnrnn.layers.precision import dot_general
-from cnnrnn.signatures import Count
+from cnnrnn.layers.precision import Precision, dot_general
+from cnnrnn.signatures import PositiveInt
 
 
 class ConvNet(nn.Module):
-    """Three 3 x 3 convolutions, two 2 x 2 max poolings, and a linear layer over cells that see 12 pixels across.
+    """Three 3 x 3 convolutions, two 2 x 2 max poolings, and a linear layer. The receptive field is 12 pixels wide.
 
     Attributes:
       num_classes: K.
-      features: the filters of the three convolutions.
+      features: the number of filters of each convolution.
       precision: see cnnrnn/layers/precision.py.
     """
 
-    num_classes: int
-    features: tuple[Count, ...] = (32, 32, 64)
-    precision: Literal["float32", "bf16"] = "float32"
+    num_classes: PositiveInt
+    features: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 32, 64)
+    precision: Precision = "float32"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -32,7 +31,7 @@ class ConvNet(nn.Module):
         conv = partial(Conv, kernel_size=(3, 3), precision=self.precision)
         x = nn.relu(conv(first, name="conv1")(x))  # [B, H, W, first]
         x = nn.relu(conv(second, name="conv2")(x))  # [B, H, W, second]
-        x = nn.relu(MaxPool(name="pool1")(x))  # [B, H/2, W/2, second]; after rectified maps this ReLU changes nothing
+        x = nn.relu(MaxPool(name="pool1")(x))  # [B, H/2, W/2, second]; after a ReLU this one changes nothing
         x = nn.relu(conv(third, name="conv3")(x))  # [B, H/2, W/2, third]
         x = MaxPool(name="pool2")(x)  # [B, H/4, W/4, third]
         x = x.reshape(x.shape[0], -1)

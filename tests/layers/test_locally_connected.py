@@ -12,18 +12,18 @@ from cnnrnn.layers.locally_connected import LocallyConnected
 
 
 @pytest.mark.parametrize(
-    ("filter_size", "padding", "places"),
+    ("filter_size", "padding", "positions"),
     [((3, 3), "SAME", (5, 6)), ((2, 3), "VALID", (4, 4)), ((3, 2), ((0, 1), (2, 0)), (4, 7)), ((1, 1), 1, (7, 8))],
 )
-def test_equals_the_loops(filter_size, padding, places):
+def test_equals_the_loops(filter_size, padding, positions):
     rng, layer = np.random.default_rng(0), LocallyConnected(4, filter_size, padding)
     x = rng.normal(size=(2, 5, 6, 3))
     shapes = jax.eval_shape(layer.init, jax.random.key(0), x)["params"]
-    assert shapes["kernel"].shape == (*places, *filter_size, 3, 4)
+    assert shapes["kernel"].shape == (*positions, *filter_size, 3, 4)
     params = {name: rng.normal(size=leaf.shape) for name, leaf in shapes.items()}
-    bias = params["bias"].reshape(*places, 4)
+    bias = params["bias"].reshape(*positions, 4)
     margins = {"SAME": ((1, 1), (1, 1)), "VALID": ((0, 0), (0, 0)), 1: ((1, 1), (1, 1))}.get(padding, padding)
-    padded, expected = np.pad(x, ((0, 0), *margins, (0, 0))), np.zeros((2, *places, 4))
+    padded, expected = np.pad(x, ((0, 0), *margins, (0, 0))), np.zeros((2, *positions, 4))
     for b, i, j, k in itertools.product(*map(range, expected.shape)):
         window = padded[b, i : i + filter_size[0], j : j + filter_size[1]]
         expected[b, i, j, k] = (window * params["kernel"][i, j, ..., k]).sum() + bias[i, j, k]
@@ -31,7 +31,7 @@ def test_equals_the_loops(filter_size, padding, places):
     np.testing.assert_allclose(y, expected, atol=1e-4)
 
 
-def test_equal_filters_everywhere_are_a_convolution():
+def test_equal_filters_at_all_positions_are_a_convolution():
     rng = np.random.default_rng(0)
     x, shared = (jnp.float32(rng.normal(size=shape)) for shape in ((3, 6, 7, 4), (3, 3, 4, 5)))
     layer = LocallyConnected(5, (3, 3), use_bias=False)
@@ -47,7 +47,7 @@ def test_equal_filters_everywhere_are_a_convolution():
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_begins_like_a_convolution_and_its_bias_has_one_dimension():
+def test_initial_weights_are_those_of_a_convolution_and_the_bias_has_one_dimension():
     params = LocallyConnected(8, (3, 3)).init(jax.random.key(0), jnp.zeros((1, 12, 12, 16)))["params"]
     assert params["bias"].shape == (12 * 12 * 8,)
     np.testing.assert_allclose(params["kernel"].std(), (3 * 3 * 16) ** -0.5, rtol=0.02)

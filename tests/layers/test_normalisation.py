@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 from jax.test_util import check_grads
 
 from cnnrnn.layers.normalisation import LocalResponseNorm
@@ -11,13 +12,13 @@ from cnnrnn.layers.normalisation import LocalResponseNorm
 CASES = [
     (dict(), 7),
     (dict(k=1.0, n=9, alpha=0.3, beta=0.5), 12),
-    (dict(k=0.5, n=5, alpha=0.2), 3),  # fewer maps than a sum has
+    (dict(k=0.5, n=5, alpha=0.2), 3),  # fewer channels than in a sum
     (dict(k=3.0, n=1, alpha=1.0, beta=1.0), 4),
 ]
 
 
 def sums_by_loops(values, n):
-    """For each channel the sum over those no further than n // 2 from it."""
+    """For each channel the sum over the channels at most n // 2 from it."""
     sums = np.zeros_like(values)
     channels = values.shape[-1]
     for c in range(channels):
@@ -43,11 +44,22 @@ def test_gradient_by_finite_differences():
     check_grads(lambda x: LocalResponseNorm(k=1.0, alpha=0.5).apply({}, x), (x,), 1, ("rev",), 2e-2, 2e-2)
 
 
-def test_alpha_is_not_divided_by_the_maps_of_a_sum():
+def test_alpha_is_not_divided_by_the_number_of_channels():
     y = LocalResponseNorm(k=2.0, n=3, alpha=1.0, beta=1.0).apply({}, jnp.ones((1, 1, 1, 4)))
     np.testing.assert_allclose(y[0, 0, 0], [1 / 4, 1 / 5, 1 / 5, 1 / 4], rtol=1e-6)
 
 
-def test_an_even_number_of_maps_has_no_middle():
+def test_an_even_number_of_channels_is_refused():
     with pytest.raises(ValueError, match="odd"):
         LocalResponseNorm(n=4).apply({}, jnp.ones((1, 1, 1, 8)))
+
+
+def test_it_composes_with_jit_grad_vmap_and_scan():
+    """Three batches one by one, at once and in a loop have the same values and gradients."""
+    x, layer = jnp.float32(np.random.default_rng(0).normal(size=(3, 2, 8, 8, 6))), LocalResponseNorm(k=1.0, alpha=0.5)
+    value_and_grad = jax.value_and_grad(lambda x: jnp.sum(layer.apply({}, x) ** 2))
+    expected = jax.tree.map(lambda *parts: jnp.stack(parts), *[value_and_grad(one) for one in x])
+    together = jax.jit(jax.vmap(value_and_grad))(x)
+    _, in_loop = jax.jit(lambda x: lax.scan(lambda _, one: (None, value_and_grad(one)), None, x))(x)
+    for found in (together, in_loop):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)

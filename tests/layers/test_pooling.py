@@ -29,13 +29,13 @@ def test_slides(layer, expected):
     np.testing.assert_allclose(plane(layer), expected)
 
 
-def test_padding_never_wins_and_never_counts():
+def test_padding_is_no_maximum_and_not_in_a_mean():
     x = -np.ones((4, 4), np.float32)
     for layer in (MaxPool((3, 3), (1, 1), 1), AvgPool((3, 3), (1, 1), 1), AvgPool((3, 3), (1, 1), "SAME")):
         np.testing.assert_allclose(plane(layer, x), x, rtol=1e-6)
 
 
-def test_gradient_of_the_maximum_goes_to_the_largest_alone():
+def test_only_the_maximum_has_a_gradient():
     x = jnp.asarray(X)[None, :, :, None]
     gradient = np.asarray(jax.grad(lambda x: MaxPool().apply({}, x).sum())(x))[0, :, :, 0]
     assert gradient.sum() == 9 and set(np.unique(gradient)) == {0, 1}
@@ -71,3 +71,15 @@ def test_values_and_gradients_are_those_of_lax(size, window, strides, padding):
 def test_of_equal_values_the_first_has_the_gradient():
     gradient = np.asarray(jax.grad(lambda x: MaxPool((2, 2), (1, 1)).apply({}, x).sum())(jnp.zeros((1, 3, 3, 1))))
     np.testing.assert_array_equal(gradient[0, :, :, 0], [[1, 1, 0], [1, 1, 0], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("layer", [MaxPool(), AvgPool(), MaxPool((3, 3), (2, 2))], ids=str)
+def test_it_composes_with_jit_grad_vmap_and_scan(layer):
+    """Three batches one by one, at once and in a loop have the same values and gradients."""
+    x = jnp.float32(np.random.default_rng(0).normal(size=(3, 2, 8, 8, 6)))
+    value_and_grad = jax.value_and_grad(lambda x: jnp.sum(layer.apply({}, x) ** 2))
+    expected = jax.tree.map(lambda *parts: jnp.stack(parts), *[value_and_grad(one) for one in x])
+    together = jax.jit(jax.vmap(value_and_grad))(x)
+    _, in_loop = jax.jit(lambda x: lax.scan(lambda _, one: (None, value_and_grad(one)), None, x))(x)
+    for found in (together, in_loop):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), found, expected)

@@ -7,17 +7,16 @@ import pytest
 
 from cnnrnn import config as configs
 from cnnrnn import signatures
-from cnnrnn.errors import ConfigError
+from cnnrnn.analysis.summary import summarize
 from cnnrnn.models.alexnet_2012 import AlexNet
-from cnnrnn.training.model_table import model_rows
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 DENSE = [37_752_832, 16_781_312, 4_097_000]
-SMALL = jnp.zeros((1, 63, 63, 3))  # the smallest picture of which pool5 leaves a cell
+SMALL = jnp.zeros((1, 63, 63, 3))  # the smallest image of which pool5 leaves a pixel
 
 
 def rows_of(size=224, **settings):
-    return model_rows(AlexNet(1000, **settings), (jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),))
+    return summarize(AlexNet(1000, **settings), (jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),))
 
 
 @pytest.mark.parametrize(
@@ -47,15 +46,15 @@ def test_shapes_and_neurons(size, input_padding):
 def test_the_order_of_the_layers():
     first = ["Conv", "LocalResponseNorm", "MaxPool"]
     rest = ["Conv", "Conv", "Conv", "MaxPool", "Dense", "Dropout", "Dense", "Dropout", "Dense"]
-    assert [row.kind for row in rows_of()] == first + first + rest
+    assert [row.type for row in rows_of()] == first + first + rest
 
 
 def test_224_pixels_alone_would_make_54_columns():
     assert {row.path: row.shape[1:3] for row in rows_of(input_padding=0)}["conv1"] == (54, 54)
 
 
-def test_each_half_of_conv2_sees_its_half_of_the_maps_below():
-    """But for normalisation, by which two maps of the one half look into the other."""
+def test_each_half_of_conv2_sees_its_half_of_the_input_channels():
+    """Normalisation comes first: through it, two channels of the other half are seen too."""
     net, rng = AlexNet(2), np.random.default_rng(0)
     shapes = jax.eval_shape(net.init, jax.random.key(0), SMALL)["params"]
     params = {
@@ -64,12 +63,12 @@ def test_each_half_of_conv2_sees_its_half_of_the_maps_below():
         )
         for layer, leaves in shapes.items()
     }
-    picture = jnp.float32(rng.normal(size=SMALL.shape))
+    image = jnp.float32(rng.normal(size=SMALL.shape))
 
     def half_of_conv2(bias, half):
         variables = {"params": params | {"conv1": params["conv1"] | {"bias": bias}}}
         is_conv2 = lambda module, _: module.name == "conv2"  # noqa: E731
-        _, seen = net.apply(variables, picture, capture_intermediates=is_conv2, mutable=["intermediates"])
+        _, seen = net.apply(variables, image, capture_intermediates=is_conv2, mutable=["intermediates"])
         return jnp.split(seen["intermediates"]["conv2"]["__call__"][0], 2, axis=-1)[half].sum()
 
     first, second = (
@@ -83,15 +82,15 @@ def random_or_zeros(rng, shape, is_random):
     return jnp.float32(rng.normal(size=shape)) if is_random else jnp.zeros(shape)
 
 
-def test_where_the_parameters_begin():
+def test_the_initial_parameters():
     net = AlexNet(2)
 
     @jax.jit
-    def begin(key):  # what is not returned is not drawn
+    def init(key):  # what is not returned is not computed
         params = net.init(key, SMALL)["params"]
         return params["conv1"]["kernel"], {layer: params[layer]["bias"] for layer in LAYERS}
 
-    kernel, biases = begin(jax.random.key(0))
+    kernel, biases = init(jax.random.key(0))
     np.testing.assert_allclose(kernel.std(), 0.01, rtol=0.02)
     assert abs(kernel.mean()) < 3e-4
     ones = ("conv2", "conv4", "conv5", "fc6", "fc7")
@@ -101,12 +100,12 @@ def test_where_the_parameters_begin():
 
 @pytest.mark.parametrize("groups", [0, 3])
 def test_other_groups_are_refused(groups):
-    with pytest.raises(ConfigError, match="groups"):
+    with pytest.raises(ValueError, match="groups"):
         jax.eval_shape(AlexNet(2, groups=groups).init, jax.random.key(0), SMALL)
 
 
 def test_groups_come_from_the_command_line(config):
-    groups = signatures.read("models.alexnet_2012", "AlexNet")["groups"].parse("model.groups", "1")
+    groups = signatures.read(AlexNet)["groups"].parse("model.groups", "1")
     config.model = dict(name="alexnet_2012.AlexNet", groups=groups)
     configs.check(config)
     assert configs.build("model", config.model, num_classes=2).groups == 1

@@ -1,0 +1,1 @@
+"""Recurrent layers: cells as equations, the loop over time, and linen modules."""
