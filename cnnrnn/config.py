@@ -133,7 +133,7 @@ def build(section: str, settings: ConfigDict, **given: Any) -> Any:
 
 @contextmanager
 def as_config_error(config: ConfigDict) -> Iterator[None]:
-    """Turns a ValueError of a model or a task, which may come when it is traced, into a ConfigError with its section.
+    """Turns a ValueError of a model, a task or an optimizer, which may come late, into a ConfigError with its section.
 
     Any other error passes.
     """
@@ -148,21 +148,22 @@ def as_config_error(config: ConfigDict) -> Iterator[None]:
 def section_of(error: BaseException, config: ConfigDict | None = None) -> str | None:
     """The section of the config that an error is about.
 
-    It is that of the innermost frame of the traceback in a model or in a task. Layers belong to the model that calls
-    them.
+    It is that of the innermost frame of the traceback in a model, a task or an optimizer. Layers belong to the model
+    that calls them.
 
     Args:
       error: with its traceback.
       config: tells a model and a task outside of the package; None if there are none.
 
     Returns:
-      "model", "task", or None if the error was raised in neither.
+      "model", "task", "optim", or None if the error was raised in none of them.
     """
     named = {section: _constructor(section, config[section]) for section in ("model", "task")} if config else {}
     found, traceback = None, error.__traceback__
     while traceback is not None:
         frame = traceback.tb_frame
         module, qualname = frame.f_globals.get("__name__", ""), frame.f_code.co_qualname
+        found = "optim" if module.startswith("cnnrnn.optim.") else found
         for section in ("model", "task"):
             constructor = named.get(section)
             if module.startswith(f"cnnrnn.{SECTIONS[section]}.") or _is_of(constructor, module, qualname, named):

@@ -9,7 +9,6 @@ from types import ModuleType
 from cnnrnn.errors import ConfigError
 from cnnrnn.signatures import did_you_mean
 
-
 # What a constructor must derive from. A run names its model and its task in JSON, and what is read must not execute
 # anything else, say a function that deletes files.
 BASES = {"model": "flax.linen.module.Module", "task": "cnnrnn.tasks.task.Task"}

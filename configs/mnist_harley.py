@@ -1,7 +1,7 @@
-"""Harley's net, the one behind the slides' interactive visualisation, on MNIST with random distortions.
+"""Harley's net, that of the slides' interactive visualisation, on MNIST with random distortions.
 
 Source: Harley, "An interactive node-link visualization of convolutional neural networks", 2015: 99 % after training on
-  digits that were moved, turned and skewed.
+  digits that were translated, rotated and skewed.
 Command: python -m cnnrnn.main --config configs/mnist_harley.py --workdir runs/mnist_harley
   (with --config.data.manual_dir=FOLDER if the original files are at hand)
 Hardware: one CPU core beside other work, 5.1 minutes, 0.8 GB.
@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
                 max_skew=0.15,
             ),
             model=dict(name="harley.HarleyNet"),
-            data=dict(name="images.mnist", batch_size=128, data_dir=None, manual_dir=None),
+            data=dict(name="images.published.mnist", batch_size=128, data_dir=None, manual_dir=None),
             optim=dict(name="adam", learning_rate=0.002, schedule="cosine", warmup_steps=EPOCH),
             train=dict(num_steps=15 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
         )

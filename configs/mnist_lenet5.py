@@ -21,7 +21,7 @@ def get_config() -> ConfigDict:
             seed=0,
             task=dict(name="classification.Classification", mean=(0.1307,), std=(0.3081,)),
             model=dict(name="lenet5.LeNet5"),
-            data=dict(name="images.mnist", batch_size=128, data_dir=None, manual_dir=None),
+            data=dict(name="images.published.mnist", batch_size=128, data_dir=None, manual_dir=None),
             optim=dict(name="sgd", learning_rate=0.05, momentum=0.9, schedule="cosine", weight_decay=5e-4),
             train=dict(num_steps=15 * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
         )

@@ -1,10 +1,10 @@
-"""LeNet-5 as published in 1998, on MNIST: its partial table, subsampling, Euclidean output and criterion.
+"""LeNet-5 as published in 1998, on MNIST: its connection table, subsampling, Euclidean output and criterion.
 
 Source: LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998: 0.95 % error
-  on the 60,000 originals, 0.8 % with 540,000 distorted ones beside them. In the place of its second-order rule for the
-  rates stand SGD with momentum and, for the distorted, Adam.
+  on the 60,000 originals, 0.8 % with 540,000 distorted ones added. Its second-order rule for the rates is replaced by
+  SGD with momentum and, for the distorted images, by Adam.
 Command: python -m cnnrnn.main --config configs/mnist_lenet5_1998.py --workdir runs/mnist_lenet5_1998
-  (configs/mnist_lenet5_1998.py:distorted distorts every picture anew in every pass; with
+  (configs/mnist_lenet5_1998.py:distorted distorts every image anew in every pass; with
   --config.data.manual_dir=FOLDER if the original files are at hand)
 Hardware: one or two CPU cores beside other work, 4.8 minutes, 0.7 GB; distorted 9.2 minutes, 0.6 GB.
 Score: test accuracy 99.00 +- 0.02 % (mean and standard deviation of 3 seeds; python experiments/seeds/run.py
@@ -38,13 +38,13 @@ def get_config(variant: str = "originals") -> ConfigDict:
             seed=0,
             task=dict(
                 name="classification.Classification",
-                mean=(0.0784,),  # with this std paper is -0.1 and ink 1.175
+                mean=(0.0784,),  # with this std, paper is -0.1 and ink 1.175
                 std=(0.7843,),
                 rubbish=0.1,
                 **chosen["task"],
             ),
             model=dict(name="lenet5_1998.LeNet5"),
-            data=dict(name="images.mnist", batch_size=128, data_dir=None, manual_dir=None),
+            data=dict(name="images.published.mnist", batch_size=128, data_dir=None, manual_dir=None),
             optim=dict(**chosen["optim"], schedule="cosine", warmup_steps=EPOCH),
             train=dict(num_steps=chosen["epochs"] * EPOCH, log_every=100, eval_every=EPOCH, checkpoint_every=EPOCH),
         )

@@ -1,4 +1,4 @@
-"""AWD-LSTM on the Penn Treebank: every way of dropping, tied softmax, NT-ASGD.
+"""AWD-LSTM on the Penn Treebank: every kind of dropout, tied embeddings, NT-ASGD.
 
 Source: Merity, Keskar, Socher, "Regularizing and optimizing LSTM language models", 2017, with
   the settings of the command in the authors' repository (awd-lstm-lm), which states a perplexity of 61.2 on validation
@@ -6,8 +6,8 @@ Source: Merity, Keskar, Socher, "Regularizing and optimizing LSTM language model
   follows them (all windows have 70 tokens here), and the fine-tuning (60.0 / 57.3 in the paper's table 1).
 Command: python -m cnnrnn.main --config configs/ptb_awd_lstm.py --workdir runs/ptb_awd_lstm
   --config.data.manual_dir=FOLDER, where FOLDER holds ptb.train.txt, ptb.valid.txt and ptb.test.txt
-Hardware: a GPU; on two CPU cores a pass takes some half an hour, and there are 500.
-Score: not measured: nobody has trained it to its end here. The tests run two steps of it.
+Hardware: a GPU; on two CPU cores a pass takes about half an hour, and there are 500.
+Score: not measured: it has not been trained to its end. The tests run two steps of it.
 """
 
 from ml_collections import ConfigDict
@@ -20,20 +20,20 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             seed=0,
-            task=dict(name="language_modelling.LanguageModelling", output_penalty=2.0, change_penalty=1.0),
+            task=dict(name="language_modelling.LanguageModelling", activation_reg=2.0, temporal_activation_reg=1.0),
             model=dict(
                 name="recurrent_lm.RecurrentLM",
                 hidden_size=1150,
                 num_layers=3,
                 embed_size=400,
-                tied=True,
+                tie_embeddings=True,
                 forget_bias=0.0,
-                same_mask=True,
+                variational_dropout=True,
                 embedding_dropout_rate=0.1,
                 input_dropout_rate=0.4,
                 layer_dropout_rate=0.25,
                 output_dropout_rate=0.4,
-                weight_drop_rate=0.5,
+                weight_dropout_rate=0.5,
             ),
             data=dict(
                 name="text.stream",
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
                 data_dir=None,
                 manual_dir=None,
             ),
-            optim=dict(name="sgd", learning_rate=30.0, clip_norm=0.25, weight_decay=1.2e-6, average_patience=5),
+            optim=dict(name="sgd", learning_rate=30.0, clip_norm=0.25, weight_decay=1.2e-6, nonmono=5),
             train=dict(num_steps=500 * EPOCH, log_every=200, eval_every=EPOCH, checkpoint_every=EPOCH),
         )
     )

@@ -2,11 +2,11 @@
 
 Source: the slides' equations; Mikolov et al. 2010 for the task. For comparison: a vanilla net of 13 M parameters with
   dropout reaches a test perplexity of 114.50 (Bai, Kolter, Koltun 2018, table 1). This one has one layer of 200, and
-  four passes: a first acquaintance, not a record.
+  is trained for four passes only.
 Command: python -m cnnrnn.main --config configs/ptb_vanilla.py --workdir runs/ptb_vanilla
   --config.data.manual_dir=FOLDER, where FOLDER holds ptb.train.txt, ptb.valid.txt and ptb.test.txt
-Hardware: two CPU cores, some quarter of an hour.
-Score: not measured: it has not been trained to its end yet.
+Hardware: two CPU cores, about a quarter of an hour.
+Score: not measured: it has not been trained to its end.
 """
 
 from ml_collections import ConfigDict
@@ -40,10 +40,10 @@ def get_config() -> ConfigDict:
             optim=dict(
                 name="adam",
                 learning_rate=2e-3,
-                schedule="staircase",
-                flat_steps=2 * EPOCH,
-                decay_every=EPOCH,
-                decay_factor=0.5,
+                schedule="step",
+                transition_begin=EPOCH,
+                transition_steps=EPOCH,
+                decay_rate=0.5,
                 clip_norm=1.0,
             ),
             train=dict(num_steps=4 * EPOCH, log_every=200, eval_every=EPOCH, checkpoint_every=EPOCH // 2),

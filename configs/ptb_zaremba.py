@@ -5,11 +5,11 @@ Source: Zaremba, Sutskever, Vinyals, "Recurrent neural network regularization", 
   Their loss is the sum over the steps of a window where ours is the mean over its tokens, so their learning rate is
   multiplied by the window and their clipping divided by it: the same updates.
 Command: python -m cnnrnn.main --config configs/ptb_zaremba.py:small --workdir runs/ptb_small
-  --config.data.manual_dir=FOLDER, where FOLDER holds ptb.train.txt, ptb.valid.txt and ptb.test.txt; and so for :medium
-  and :large
-Hardware: small: two CPU cores, 81 minutes while other work ran beside it, 0.7 GB. The others want a GPU.
+  --config.data.manual_dir=FOLDER, where FOLDER holds ptb.train.txt, ptb.valid.txt and ptb.test.txt; likewise for
+  :medium and :large
+Hardware: small: two CPU cores, 81 minutes while other work ran beside it, 0.7 GB. The others need a GPU.
 Score: small: perplexity 120.7 on validation, 115.4 on test (one seed, 0; python experiments/zaremba/run.py --size small
-  --config.data.manual_dir=FOLDER). Medium and large have not been trained to their end yet.
+  --config.data.manual_dir=FOLDER). Medium and large have not been trained to their end.
 """
 
 from ml_collections import ConfigDict
@@ -57,10 +57,10 @@ def get_config(size: str = "small") -> ConfigDict:
             optim=dict(
                 name="sgd",
                 learning_rate=1.0 * s["window"],
-                schedule="staircase",
-                flat_steps=s["flat"] * epoch,
-                decay_every=epoch,
-                decay_factor=s["decay"],
+                schedule="step",
+                transition_begin=(s["flat"] - 1) * epoch,
+                transition_steps=epoch,
+                decay_rate=s["decay"],
                 clip_norm=s["clip"] / s["window"],
             ),
             train=dict(num_steps=s["epochs"] * epoch, log_every=200, eval_every=epoch, checkpoint_every=epoch // 2),

@@ -1,6 +1,6 @@
-"""The quick start of language: a character LSTM on the help texts that come with Python. Nothing is downloaded.
+"""The quick start of language models: a character LSTM on the help texts of Python. Nothing is downloaded.
 
-Source: the text is pydoc_data.topics of the standard library, some 465,000 characters, a little different in every
+Source: the text is pydoc_data.topics of the standard library, about 465,000 characters, slightly different in every
   version of Python: its first 90 % to train, the rest to validate. There is no published score.
 Command: python -m cnnrnn.main --config configs/pydoc_lstm.py --workdir runs/pydoc_lstm
 Hardware: two CPU cores, 2.3 minutes, 0.6 GB.

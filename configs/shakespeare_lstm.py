@@ -2,8 +2,8 @@
 
 Source: Karpathy, "The unreasonable effectiveness of recurrent neural networks", 2015, for the task and the text. No
   LSTM has a published score on this split; a Transformer of 10.7 M parameters reached 1.4697 nats (nanoGPT, 3 minutes
-  of an A100). The net: one layer of 512 (1.35 M parameters), dropout before the softmax, weight drop (Merity et al.
-  2017).
+  of an A100). The net: one layer of 512 (1.35 M parameters), dropout before the softmax and of the recurrent weights
+  (Merity et al. 2017).
 Command: python -m cnnrnn.main --config configs/shakespeare_lstm.py --workdir runs/shakespeare_lstm
   (with --config.data.manual_dir=FOLDER if input.txt is at hand)
 Hardware: two CPU cores, 26 minutes (tests ran beside it), 0.9 GB.
@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
                 num_layers=1,
                 embed_size=128,
                 output_dropout_rate=0.4,
-                weight_drop_rate=0.2,
+                weight_dropout_rate=0.2,
             ),
             data=dict(
                 name="text.stream",

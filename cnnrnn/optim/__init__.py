@@ -1,1 +1,1 @@
-"""Optimizers: rules of optax with schedules, and with decay and rates by the names of the parameters."""
+"""Optimizers: rules of optax with schedules, weight decay by the names of the parameters, and averaging."""

@@ -15,13 +15,13 @@ def decay_mask(params: Any, multipliers: Multipliers = ()) -> Any:
     """Which parameters decay, as a mask of optax.
 
     Raises:
-      ValueError: a rule hides a parameter that should decay, for it would not decay.
+      ValueError: a parameter should decay, but the rule hides it from its decay, as muon hides all but matrices.
     """
 
     def decays(path: str, leaf: Any) -> bool:
         is_decayed = bool(_factor(path, multipliers, _default_decay(path)))
         if is_decayed and _is_hidden(leaf):
-            raise ValueError(f"this rule decays no {path} - set weight_decay to 0, or choose another rule")
+            raise ValueError(f"this rule cannot decay {path} - set weight_decay to 0, or choose another rule")
         return is_decayed
 
     return _map_with_path(decays, params)

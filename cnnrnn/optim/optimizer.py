@@ -171,6 +171,8 @@ def _find_error(make: Callable[[], optax.GradientTransformation], is_first_rate_
         return " ".join(f"{type(error).__name__}: {error}".split())[:200]
     if shapes(before) != shapes(first):
         return "it changes the shapes of the updates or of its state"
+    if any(not leaf.size for leaf in jax.tree.leaves(first)):
+        return "its state has empty arrays, which no checkpoint can hold"
     if is_first_rate_0:  # some rules divide by it
         _, _, (updates, _) = jax.jit(two_steps)(params)
         if not all(jnp.isfinite(update).all() for update in jax.tree.leaves(updates)):

@@ -1,1 +1,1 @@
-"""Tasks: what a batch means. The only place that knows a metric's name."""
+"""Tasks: what a batch means to a model, which metrics it has, and how predictions are made and scored."""

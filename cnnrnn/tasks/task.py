@@ -82,17 +82,17 @@ class Task(abc.ABC):
         return self.forward(variables, self.init_carry(len(batch["mask"])), batch)[0]
 
     def score(self, predictions: Any, examples: Sequence[dict]) -> Sums:
-        """Sums of scores on the host, for tasks that compare predictions with references that are no arrays.
+        """Sums of scores on the host, of predictions against references that are no arrays; {} by default.
 
         Args:
           predictions: of `decode`, NumPy arrays [n, ...], without padding.
           examples: the n examples as the source gives them, with the fields that are left out of batches.
         """
-        raise NotImplementedError  # a task without it is evaluated by its metrics alone
+        return {}
 
     @property
     def has_score(self) -> bool:
-        """Whether the task defines `score`."""
+        """Whether the task defines `score`; then evaluation decodes."""
         return type(self).score is not Task.score
 
     def apply(self, variables: dict, *inputs: Any, train: bool, key: jax.Array | None) -> tuple[Any, dict]:

@@ -1,1 +1,1 @@
-"""Training: one loop for every task. It knows the type Task and never a task, nor a model."""
+"""Training: one loop for every task. It knows the type Task, and no task or model."""

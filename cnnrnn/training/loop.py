@@ -41,7 +41,7 @@ def train(config: ConfigDict, workdir: str, report: Report | None = None) -> dic
     Args:
       config: checked, as from `cnnrnn.config.load`.
       workdir: the directory of the run, absolute.
-      report: draws the pictures of a finished run.
+      report: draws the images of a finished run, see `cnnrnn.reports.write`.
 
     Returns:
       The metrics of the last split, "test" if there is one, at the end.

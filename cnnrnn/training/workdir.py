@@ -45,7 +45,7 @@ class Workdir:
             with contextlib.ExitStack() as on_error:
                 on_error.callback(self._lock.close)
                 self._acquire()
-                self._has_checkpoint = any(map(_is_checkpoint, (self.path / "checkpoints").glob("*")))
+                self._has_checkpoint = any(path.name.isdigit() for path in (self.path / "checkpoints").glob("*"))
                 self._verify_config(config)
                 (self.path / "FAILED").unlink(missing_ok=True)
                 on_error.pop_all()
@@ -146,14 +146,9 @@ def _or_not_given(value: Any) -> str:
     return "not given" if value is None else repr(value)
 
 
-def _is_checkpoint(path: Path) -> bool:
-    return path.stem.isdigit() and path.suffix in ("", ".new")  # see checkpoint.py
-
-
 def _read_config(file: Path) -> ConfigDict:
     config = config_file.from_plain(_read_json(file))
-    sections = {name: config.get(name) for name in configs.FIELDS}
-    if missing := [name for name, value in sections.items() if not isinstance(value, (ConfigDict, int))]:
+    if missing := [name for name in configs.FIELDS if not isinstance(getattr(config, name, None), (ConfigDict, int))]:
         raise WorkdirError(f"{file} is damaged: it has no {missing[0]} - choose another --workdir")
     try:
         configs.check(config)

@@ -1,9 +1,9 @@
-"""Seconds from a cold process to 99.0 % on MNIST's test digits, ours beside PyTorch, turn about.
+"""Seconds from a cold process to 99.0 % on MNIST's test digits, ours and PyTorch's in turn.
 
 python experiments/mnist_99/run.py --files FOLDER --torch PYTHON
 
-Both train the same LeNet-5 by the same recipe and are tested equally often; a clock starts when a process is started
-and stops when it says that it has reached the mark. FOLDER has the four original files.
+Both train the same LeNet-5 by the same recipe and are evaluated equally often. The clock starts when the process is
+started, and stops when it reports an accuracy of 99.0 %. FOLDER contains the four original files.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
-MARK = 0.99
+TARGET = 0.99
 RECIPE = dict(num_steps=1872, eval_every=117, batch_size=128, learning_rate=0.1, warmup_steps=100)
 
 
@@ -35,23 +35,23 @@ def main() -> None:
             "PyTorch": lambda seed: theirs(arguments.torch, arguments.files, seed),
         }
         next(ours(arguments.files, Path(scratch), 0, fresh=False))  # prepares the set and fills the cache
-        found = {side: [] for side in sides}
+        results = {side: [] for side in sides}
         for seed in range(arguments.seeds):
             for side, run in sides.items():
-                found[side].append(time_to_mark(run(seed)))
-                print(f"seed {seed}: {side} {describe(found[side][-1])}", flush=True)
+                results[side].append(time_to_target(run(seed)))
+                print(f"seed {seed}: {side} {describe(results[side][-1])}", flush=True)
     print("\n| | seconds | steps | ratio |\n|---|---|---|---|")
-    for side, marks in found.items():
-        seconds, steps = ([mark[place] for mark in marks] for place in (0, 1))
-        ratios = [mark[0] / other[0] for mark, other in zip(marks, found["PyTorch"], strict=True)]
+    for side, runs in results.items():
+        seconds, steps = zip(*runs, strict=True)
+        ratios = [run[0] / other[0] for run, other in zip(runs, results["PyTorch"], strict=True)]
         print(f"| {side} | {spread(seconds, 1)} | {spread(steps, 0)} | {spread(ratios, 2)} |")
 
 
-def time_to_mark(evaluations: Iterator[tuple[int, float]]) -> tuple[float, int]:
-    """Seconds and steps to the first evaluation that reaches the mark; infinite if none does."""
+def time_to_target(evaluations: Iterator[tuple[int, float]]) -> tuple[float, int]:
+    """Seconds and steps to the first evaluation that reaches the target. Without one the seconds are infinite."""
     begin = time.perf_counter()
     for step, accuracy in evaluations:
-        if accuracy >= MARK:
+        if accuracy >= TARGET:
             seconds = time.perf_counter() - begin
             evaluations.close()  # ends the process
             return seconds, step
@@ -59,7 +59,7 @@ def time_to_mark(evaluations: Iterator[tuple[int, float]]) -> tuple[float, int]:
 
 
 def ours(files: Path, scratch: Path, seed: int, fresh: bool) -> Iterator[tuple[int, float]]:
-    """A run of `cnnrnn.main`: (step, accuracy) whenever it has been tested."""
+    """Runs `cnnrnn.main`: (step, accuracy) at every evaluation."""
     workdir = Path(tempfile.mkdtemp(dir=scratch))
     fields = {
         "seed": seed,
@@ -85,13 +85,13 @@ def ours(files: Path, scratch: Path, seed: int, fresh: bool) -> Iterator[tuple[i
 
 
 def theirs(python: str, files: Path, seed: int) -> Iterator[tuple[int, float]]:
-    """The same in PyTorch, see theirs.py."""
+    """Runs theirs.py: (step, accuracy) at every evaluation."""
     for line in lines([python, HERE / "theirs.py", files, json.dumps(RECIPE), seed]):
         yield tuple(json.loads(line))
 
 
 def lines(command: list, **environment: str) -> Iterator[str]:
-    """What a process prints, as it comes; the process is ended with the iterator."""
+    """The lines that a process prints, as they arrive. The process ends with the iterator."""
     process = subprocess.Popen(
         list(map(str, command)), cwd=HERE.parent.parent, env=os.environ | environment, stdout=subprocess.PIPE, text=True
     )
@@ -104,11 +104,12 @@ def lines(command: list, **environment: str) -> Iterator[str]:
         process.wait()
 
 
-def describe(mark: tuple[float, int]) -> str:
-    return f"{mark[0]:.1f} s, {mark[1]} steps"
+def describe(result: tuple[float, int]) -> str:
+    """Seconds and steps, as text."""
+    return f"{result[0]:.1f} s, {result[1]} steps"
 
 
-def spread(values: list[float], digits: int) -> str:
+def spread(values: Sequence[float], digits: int) -> str:
     """The median, and the range in brackets."""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
 

@@ -1,4 +1,4 @@
-"""Trains LeNet-5 on MNIST in PyTorch and prints [step, accuracy] at every test: theirs.py FOLDER RECIPE SEED."""
+"""Trains LeNet-5 on MNIST in PyTorch and prints [step, accuracy] at every evaluation: theirs.py FOLDER RECIPE SEED."""
 
 import gzip
 import json
@@ -12,7 +12,11 @@ from torch.nn import functional
 
 
 def read(file: Path, header: int) -> torch.Tensor:
-    """An idx file as uint8, without its header of so many bytes."""
+    """The data of an idx file as uint8.
+
+    Args:
+      header: the number of bytes before the data.
+    """
     return torch.from_numpy(np.frombuffer(gzip.open(file).read(), np.uint8, offset=header).copy())
 
 
@@ -26,14 +30,14 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 
 def rate(step: int, num_steps: int, warmup_steps: int) -> float:
-    """The share of the learning rate: up in a line, then down in a line."""
+    """The learning rate as a fraction of its maximum: a linear rise, then a linear fall."""
     return step / warmup_steps if step < warmup_steps else 1 - (step - warmup_steps) / (num_steps - warmup_steps)
 
 
 def initialise(layer: nn.Module) -> None:
-    """As ours begins: normal of variance 1 / fan-in, cut at two standard deviations; biases 0."""
+    """Initial parameters as ours: normal with variance 1 / fan-in, truncated at two standard deviations; biases 0."""
     if isinstance(layer, (nn.Conv2d, nn.Linear)):
-        std = layer.weight[0].numel() ** -0.5 / 0.8796  # of the normal before it is cut
+        std = layer.weight[0].numel() ** -0.5 / 0.8796  # of the normal before truncation
         nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
         nn.init.zeros_(layer.bias)
 
@@ -54,8 +58,8 @@ def main(folder: Path, recipe: dict, seed: int) -> None:
     size = recipe["batch_size"]
     order = torch.cat([torch.randperm(len(images)) for _ in range(recipe["num_steps"] * size // len(images) + 1)])
     for step in range(recipe["num_steps"]):
-        rows = order[step * size : (step + 1) * size]
-        loss = functional.cross_entropy(net(normalise(images[rows])), labels[rows])
+        indices = order[step * size : (step + 1) * size]
+        loss = functional.cross_entropy(net(normalise(images[indices])), labels[indices])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -63,8 +67,8 @@ def main(folder: Path, recipe: dict, seed: int) -> None:
         if (step + 1) % recipe["eval_every"] == 0:
             with torch.no_grad():
                 pairs = zip(test_images.split(1000), test_labels.split(1000), strict=True)
-                right = sum((net(normalise(x)).argmax(1) == y).sum().item() for x, y in pairs)
-            print(json.dumps([step + 1, right / len(test_labels)]), flush=True)
+                correct = sum((net(normalise(x)).argmax(1) == y).sum().item() for x, y in pairs)
+            print(json.dumps([step + 1, correct / len(test_labels)]), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 python experiments/seeds/run.py --config configs/digits_lenet5.py
 
-Each seed is a run of its own, python -m cnnrnn.main in a new process, and goes on if it was stopped. Flags that are not
-known here, --config.FIELD=VALUE, are passed on to it.
+Each seed is one run of python -m cnnrnn.main in a new process; a run that was stopped continues. Flags that are unknown
+here, --config.FIELD=VALUE, are passed on to it.
 """
 
 import argparse
@@ -22,9 +22,9 @@ from cnnrnn import plots
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True)
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
-    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="where the working directories go")
-    parser.add_argument("--figure", type=Path, help="draw what all seeds were evaluated to into this PNG")
+    parser.add_argument("--seeds", type=int, default=3, help="the number of seeds: 0, 1, ...")
+    parser.add_argument("--runs", type=Path, default=Path("runs/seeds"), help="for the working directories")
+    parser.add_argument("--figure", type=Path, help="draw the evaluations of all seeds into this PNG")
     known, passed_on = parser.parse_known_args()
     name = Path(known.config).name.replace(".py", "").replace(":", "-")  # a config may have variants
     workdirs = [known.runs / f"{name}-{seed}" for seed in range(known.seeds)]
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def train(config: str, workdir: Path, seed: int, passed_on: list[str]) -> float:
-    """Trains with one seed; the minutes of the whole process, imports and data included."""
+    """Trains with one seed. Returns the minutes of the whole process, imports and data included."""
     start = time.perf_counter()
     command = [sys.executable, "-m", "cnnrnn.main", "--config", config, "--workdir", str(workdir)]
     subprocess.run([*command, f"--config.seed={seed}", *passed_on], check=True)
@@ -57,7 +57,7 @@ def train(config: str, workdir: Path, seed: int, passed_on: list[str]) -> float:
 
 
 def read_evaluations(workdir: Path) -> dict[str, list[dict]]:
-    """What a run recorded of each split but that it was trained on."""
+    """The records of a run for each split but the training split."""
     splits: dict[str, list[dict]] = {}
     for record in map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines()):
         if record["split"] != "train":
@@ -71,7 +71,7 @@ def metrics_of(record: dict) -> list[str]:
 
 
 def spread(values: list[float], percent: bool = False) -> str:
-    """Mean and standard deviation, and each value."""
+    """Mean, standard deviation, and each value, as text."""
     scale, unit, digits = (100, " %", 2) if percent else (1, "", 4)
     values = [scale * value for value in values]
     deviation = statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,6 +1,6 @@
 """How time and memory grow with the batch and with the length: python experiments/throughput/growth.py --torch PYTHON.
 
-Draws growth.png beside this file and prints a table. Each point is a process of its own, ours and PyTorch turn about.
+Draws growth.png next to this file and prints a table. Each point is a separate process, ours and PyTorch alternating.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def points(pattern: str, values: tuple[int, ...], arguments: argparse.Namespace) -> dict[str, dict[str, list]]:
-    """{"ms" or "peak MiB": {side: [(value, median), ...]}}, printed as they come."""
+    """{"ms" or "peak MiB": {side: [(value, median), ...]}}; prints each row as soon as it is measured."""
     result = {figure: {"ours": [], "PyTorch": []} for figure in ("ms", "peak MiB")}
     columns = [pattern.format("N"), "ours, ms", "PyTorch, ms", "ratio", "ours, MiB", "PyTorch, MiB"]
     print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
@@ -47,7 +47,7 @@ def points(pattern: str, values: tuple[int, ...], arguments: argparse.Namespace)
 
 
 def draw(found: dict, file: Path) -> None:
-    """Both figures of every axis, all logarithmic: a line of slope 1 grows in proportion."""
+    """Time and memory of each axis. Scales are logarithmic, so a slope of 1 is growth in proportion."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -9,7 +9,7 @@ from workloads import Images, LanguageModel, Layer, time_calls, workload
 from cnnrnn import runtime
 
 if __name__ == "__main__" and sys.argv[5:] != ["notune"]:
-    runtime.tune()  # before JAX
+    runtime.configure_process()  # before JAX
 
 import flax.linen as nn
 import jax
@@ -17,15 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cnnrnn.layers.cells import LSTM
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import AvgPool
 from cnnrnn.layers.precision import dot_general
-from cnnrnn.layers.recurrent import Recurrent, Stack
+from cnnrnn.layers.rnn.cells import LSTM
+from cnnrnn.layers.rnn.layer import Recurrent, Stack
 from cnnrnn.models.alexnet import AlexNet
 from cnnrnn.models.lenet5 import LeNet5
 from cnnrnn.models.recurrent_lm import RecurrentLM
-from cnnrnn.optim import make_optimizer
+from cnnrnn.optim.optimizer import make_optimizer
 from cnnrnn.tasks.classification import Classification
 from cnnrnn.tasks.language_modelling import LanguageModelling
 from cnnrnn.training.state import init_state
@@ -35,7 +35,7 @@ STEPS = 10  # of a scan
 
 
 class CNN(nn.Module):
-    """32 and 64 maps of 3 x 3 filters, each with mean pooling, 256 units: the net of Flax's first example."""
+    """Two 3 x 3 convolutions, 32 and 64 channels, each with mean pooling, and 256 units: Flax's first example."""
 
     num_classes: int
     precision: str
@@ -66,7 +66,7 @@ class Tagger(nn.Module):
 
 
 def prepare(w, precision):
-    """(state, step: state -> state and something to wait for, forward: state -> outputs)."""
+    """The initial state, a step (state -> state, metrics) and a forward pass (state -> outputs)."""
     rng = np.random.default_rng(0)
     if isinstance(w, Images):
         batch = {
@@ -84,7 +84,7 @@ def prepare(w, precision):
 
         def step(state):
             grads = jax.grad(total)(state)
-            return (state[0], state[1] - 1e-9 * grads[1]), grads  # so that no step of a scan is the same as the last
+            return (state[0], state[1] - 1e-9 * grads[1]), grads  # no step of a scan may equal the one before it
 
         return state, step, lambda state: layer.apply(*state)[0]
     if isinstance(w, LanguageModel):
@@ -116,7 +116,7 @@ def prepare(w, precision):
 
 
 def of_task(task, tx, batch):
-    """The training step of the library itself; the batch goes in and out with the state, so nothing is constant."""
+    """The training step of the library. The batch is a part of the state, so that it is no constant of the program."""
 
     def step(pair):
         state, metrics = train_step(*pair, task=task, tx=tx)
@@ -133,7 +133,14 @@ def ceiling(precision):
 
 
 def main(name: str, what: str, precision: str, seconds: float) -> None:
-    """Times one thing; what: "step", "forward", "scan", a tenth of ten steps in one program, or "ceiling"."""
+    """Prints the median time and the peak memory.
+
+    Args:
+      name: of the workload.
+      what: "step", "forward", "scan" (a tenth of ten steps in one program) or "ceiling" (one large product).
+      precision: "float32" or "bf16".
+      seconds: of timed calls.
+    """
     if what == "ceiling":
         print(json.dumps(time_calls(ceiling(precision), jax.block_until_ready, seconds)))
         return

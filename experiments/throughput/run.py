@@ -1,7 +1,7 @@
-"""Ours beside PyTorch, each in a process of its own, turn about: python experiments/throughput/run.py [--only NAME].
+"""Times ours and PyTorch in separate processes, alternating: python experiments/throughput/run.py [--only NAME].
 
-PyTorch (2.13.0, CPU build) is taken from --torch, an interpreter that has it; the two are best kept in two virtual
-environments. Every figure is the median of the rounds; a ratio is taken within a round, and its range is over rounds.
+--torch is an interpreter with PyTorch (2.13.0, CPU build), best in another virtual environment. Every figure is the
+median of the rounds. A ratio is taken within a round, and its range is over the rounds.
 """
 
 import argparse
@@ -27,7 +27,7 @@ COLUMNS = [  # side, what, precision
 
 
 def main() -> None:
-    """Times the rows in rounds, prints the table and writes it beside this file."""
+    """Times the rows in rounds, prints the table and writes it next to this file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=WORKLOADS, action="append", help="a row; may be given several times")
     parser.add_argument("--rounds", type=int, default=3)
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def measure_round(name: str, arguments: argparse.Namespace) -> dict[str, dict | None]:
-    """Every column of a row once; None where a side cannot."""
+    """Every column of a row once; None where it cannot be timed."""
     columns = {
         f"{side} {what} {precision}": measure(side, name, what, precision, arguments)
         for side, what, precision in COLUMNS
@@ -102,19 +102,19 @@ def table(found: dict) -> str:
 
 
 def ratios(row: dict, ours: str, *theirs: str) -> list[float]:
-    """Ours over the fastest of theirs that could be timed, a round each."""
+    """For each round, ours over the fastest of theirs that could be timed."""
     columns = (row[f"theirs {column}"] for column in theirs or [ours])
     rounds = zip(row[f"ours {ours}"], zip(*columns, strict=True), strict=True)
     return [one["ms"] / min(t["ms"] for t in others if t) for one, others in rounds if one and any(others)]
 
 
 def median(values: list[dict], of: str = "ms") -> float:
-    """Of one figure over the rounds."""
+    """The median of one figure over the rounds."""
     return statistics.median(value[of] for value in values if value)
 
 
 def figure(values: list[dict | None], of: str = "ms") -> str:
-    """The median as it stands in the table, "-" where a side could not be timed."""
+    """The median as the table shows it, "-" where it could not be timed."""
     return f"{median(values, of):.{1 if of == 'ms' else 0}f}" if any(values) else "-"
 
 

@@ -1,4 +1,4 @@
-"""What is timed, as plain numbers that both sides build from."""
+"""The workloads, as plain numbers from which both sides build what they time."""
 
 import dataclasses
 import resource
@@ -8,13 +8,13 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """A convolutional net's training step: uint8 pictures and labels in, SGD with momentum, softmax cross-entropy."""
+    """A convolutional net's training step: uint8 images and labels in, SGD with momentum, softmax cross-entropy."""
 
     net: str
     batch_size: int
     shape: tuple[int, int, int]  # H, W, C
     num_classes: int
-    forward_multiplications: int  # of one picture
+    forward_multiplications: int  # of one image
     first_layer_multiplications: int  # needs no gradient of its input
 
     @property
@@ -74,7 +74,7 @@ class Speech:
         return 2 * self.num_steps * self.batch_size * (3 * frame - first)
 
 
-CEILING_FLOPS = 2 * 2048**3  # of the product that shows what the machine can do
+CEILING_FLOPS = 2 * 2048**3  # of the product that measures the machine
 
 WORKLOADS = {
     "lenet5": Images("lenet5", 128, (28, 28, 1), 10, 416_520, 28 * 28 * 25 * 6),
@@ -90,14 +90,18 @@ WORKLOADS = {
 
 
 def workload(name: str) -> Images | Layer | LanguageModel | Speech:
-    """One of the above by name, changed by what follows: "lenet5:batch_size=1024"."""
+    """A workload by name, with changed fields: "lenet5:batch_size=1024"."""
     name, *changes = name.split(":")
     pairs = (change.split("=") for change in changes)
     return dataclasses.replace(WORKLOADS[name], **{field: int(value) for field, value in pairs})
 
 
 def time_calls(run: Callable, wait: Callable, seconds: float) -> dict[str, float]:
-    """The median time of a call in ms, each waited for, over as many as fit after a warm-up, and the peak memory."""
+    """Calls `run` after a warm-up for some seconds, waiting for each result with `wait`.
+
+    Returns:
+      The median time of a call, "ms", and the peak memory of the process, "peak MiB".
+    """
     wait(run())
     wait(run())
     times, end = [], time.perf_counter() + seconds

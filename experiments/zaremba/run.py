@@ -2,7 +2,7 @@
 
 python experiments/zaremba/run.py --size small --config.data.manual_dir=FOLDER
 
-The run goes on if it was stopped. Flags that are not known here, --config.FIELD=VALUE, are passed on to it.
+A run that was stopped continues. Flags that are unknown here, --config.FIELD=VALUE, are passed on to it.
 """
 
 import argparse
@@ -20,8 +20,8 @@ PUBLISHED = {"small": (120.7, 114.5), "medium": (86.2, 82.7), "large": (82.2, 78
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=PUBLISHED, default="small")
-    parser.add_argument("--runs", type=Path, default=Path("runs/zaremba"), help="where the working directory goes")
-    parser.add_argument("--figure", type=Path, help="the PNG to draw; default: beside the working directory")
+    parser.add_argument("--runs", type=Path, default=Path("runs/zaremba"), help="for the working directory")
+    parser.add_argument("--figure", type=Path, help="the PNG to draw; by default beside the working directory")
     known, passed_on = parser.parse_known_args()
     config, workdir = f"configs/ptb_zaremba.py:{known.size}", known.runs / known.size
     command = [sys.executable, "-m", "cnnrnn.main", "--config", config, "--workdir", str(workdir)]
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def by_epoch(records: list[dict], split: str, epoch: int) -> list[tuple[float, float]]:
-    """(epochs, perplexity) of all that was recorded of a split."""
+    """(epochs, perplexity) of each record of a split."""
     return [(record["step"] / epoch, record["perplexity"]) for record in records if record["split"] == split]
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from cnnrnn.analysis.summary import count_flops, find_call, format_rows, summarize
 from cnnrnn.models.recurrent_lm import RecurrentLM
 
-
 TOKENS = jax.ShapeDtypeStruct((1, 5), jnp.int32)
 
 

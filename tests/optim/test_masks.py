@@ -1,4 +1,4 @@
-"""Parameters decay, and learn, by their names."""
+"""Weight decay and learning rates depend on the names of the parameters."""
 
 import importlib
 import pkgutil
@@ -8,9 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import ROOT
 
-from cnnrnn import models
+from cnnrnn import config_file, models
+from cnnrnn.models.cifar_net import CifarNet
 from cnnrnn.optim.masks import decay_mask
+from cnnrnn.optim.nt_asgd import eval_params, on_evaluation
 from cnnrnn.optim.optimizer import make_optimizer
 
 PARAMS = {
@@ -23,13 +26,12 @@ ZEROS = jax.tree.map(jnp.zeros_like, PARAMS)
 def updates(grads=ZEROS, **settings):
     tx = make_optimizer(num_steps=10, learning_rate=1.0, **settings)
     new = tx.update(grads, tx.init(PARAMS), PARAMS)[0]
-    return {
-        f"{layer}/{name}": float(leaf.flatten()[0]) for layer, leaves in new.items() for name, leaf in leaves.items()
-    }
+    leaves = jax.tree_util.tree_leaves_with_path(new)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): float(leaf.ravel()[0]) for path, leaf in leaves}
 
 
 def test_kernels_and_embeddings_decay_and_nothing_else():
-    """By their names: in both directions of a recurrent layer biases and peepholes have two dimensions or three."""
+    """Biases and peepholes of a recurrent layer of both directions have two dimensions or three."""
     layer = {"input_kernel": (2, 3, 8), "recurrent_kernel": (2, 2, 8), "bias": (2, 8), "peephole": (2, 3, 2)}
     params = {"embedding": {"embedding": (5, 3)}, "layers": {"layer1": layer}, "norm": {"scale": (2, 2)}}
     params = jax.tree.map(jnp.ones, params, is_leaf=lambda node: isinstance(node, tuple))
@@ -54,16 +56,15 @@ def published_models():
 
 
 @pytest.mark.parametrize("model", published_models(), ids=lambda model: f"{model.__module__}.{model.__name__}")
-def test_what_decays_is_what_has_more_than_one_dimension(model):
-    """As before decay went by the names, for every model that there was then."""
+def test_in_every_model_the_arrays_of_more_than_one_dimension_decay(model):
+    """In them, unlike in layers of both directions, the names say the same as the dimensions."""
     if "vocab_size" in model.__dataclass_fields__:
-        nets, example = (
-            [model(vocab_size=7, cell=cell, hidden_size=4) for cell in ("vanilla", "lstm", "gru")],
-            jnp.zeros((1, 3), int),
-        )
+        nets = [model(vocab_size=7, cell=cell, hidden_size=4) for cell in ("vanilla", "lstm", "gru")]
+        example = jnp.zeros((1, 3), jnp.int32)
     else:
-        shape = (1, 28, 28, 1) if "lenet" in model.__module__ or "harley" in model.__module__ else (1, 67, 67, 3)
-        nets, example = [model(num_classes=10)], jnp.zeros(shape)
+        nets = [model(num_classes=10)]
+        is_on_digits = "lenet" in model.__module__ or "harley" in model.__module__
+        example = jnp.zeros((1, 28, 28, 1) if is_on_digits else (1, 67, 67, 3))
     for net in nets:
         params = jax.eval_shape(net.init, jax.random.key(0), example)["params"]
         assert decay_mask(params) == jax.tree.map(lambda leaf: leaf.ndim > 1, params)
@@ -98,17 +99,33 @@ def test_a_pattern_without_a_match_is_an_error_that_names_the_parameters(field, 
 
 
 def test_a_rule_that_does_not_decay_what_should_decay_is_refused():
-    """Muon decays matrices alone."""
+    """Muon decays nothing but matrices."""
     tx = make_optimizer(10, name="muon", learning_rate=1.0, weight_decay=0.1)
-    with pytest.raises(ValueError, match="this rule decays no conv1/kernel"):
+    with pytest.raises(ValueError, match="this rule cannot decay conv1/kernel"):
         tx.init(PARAMS)
     tx.init({"fc2": PARAMS["fc2"]})
     make_optimizer(10, name="muon", learning_rate=1.0).init(PARAMS)
 
 
-def test_averaging_sees_the_scaled_updates():
-    from cnnrnn.optim.nt_asgd import eval_params, on_evaluation
+def test_the_cifar_config_has_the_rates_and_decays_of_cuda_convnet():
+    config = config_file.read(f"{ROOT / 'configs' / 'cifar10_krizhevsky.py'}")
+    tx = make_optimizer(config.train.num_steps, **config.optim)
+    shapes = jax.eval_shape(CifarNet(10).init, jax.random.key(0), jnp.zeros((1, 24, 24, 3)))["params"]
+    params = {
+        layer: {name: jnp.ones((1,) * leaf.ndim) for name, leaf in leaves.items()} for layer, leaves in shapes.items()
+    }
+    decay, step = (
+        tx.update(jax.tree.map(lambda leaf, g=g: jnp.full_like(leaf, g), params), tx.init(params), params)[0]
+        for g in (0.0, 1.0)
+    )
+    decays = {"conv1": 0, "conv2": 0, "local3": 0.004, "local4": 0.004, "fc10": 0.01}
+    for layer, expected in decays.items():
+        np.testing.assert_allclose(decay[layer]["kernel"], -0.001 * expected, rtol=1e-6)
+        np.testing.assert_allclose(step[layer]["kernel"], -0.001 * (1 + expected), rtol=1e-6)
+        np.testing.assert_allclose(step[layer]["bias"], -0.002, rtol=1e-6)
 
+
+def test_averaging_sees_the_scaled_updates():
     tx = make_optimizer(10, name="sgd", learning_rate=1.0, rate_multipliers=(("*/bias", 2.0),), nonmono=1)
     state = tx.init(PARAMS)
     for loss in (1.0, 2.0, 3.0):

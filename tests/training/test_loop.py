@@ -171,6 +171,12 @@ def test_a_value_error_of_a_model_names_the_section(tmp_path, config):
         loop.train(config, str(tmp_path))
 
 
+def test_a_pattern_that_matches_no_parameter_is_refused(tmp_path, config):
+    config.optim.rate_multipliers = (("convv*/kernel", 2.0),)
+    with pytest.raises(ConfigError, match="optim: the pattern 'convv"):
+        loop.train(config, str(tmp_path))
+
+
 def test_batch_normalisation_does_not_see_padding(tmp_path, config):
     """Four devices here; six images would be padded to eight."""
     config.model = ConfigDict(dict(name="batchnorm_net.BatchNormNet", features=(4, 4), hidden_size=8))
@@ -203,7 +209,7 @@ def start(workdir: Path) -> subprocess.Popen:
 
 
 def test_killed_and_interrupted_at_random_moments(tmp_path):
-    """kill -9 twice and Ctrl-C once, each after a line of output, then to the end: the bits are those of an unbroken run."""
+    """kill -9 twice and Ctrl-C once, each after a line of output; then to the end, with the bits of an unbroken run."""
     assert run_command("main", *DIGITS, *SHORT, "--workdir", tmp_path / "unbroken").returncode == 0
     rng = np.random.default_rng()
     for how in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):

@@ -1,11 +1,11 @@
-"""Your own pictures: a folder for each class is all it takes.
+"""Your own images: all it takes is a folder for each class.
 
-Source: the net with batch normalisation of cnnrnn/models/batchnorm_net.py (Ioffe, Szegedy 2015), on whatever pictures.
-Command: python -m cnnrnn.main --config configs/pictures.py --workdir runs/pictures --config.data.source=FOLDER
-  (FOLDER/class/*.png|jpg|..., a tenth is held out for testing; or FOLDER/train/class/* and FOLDER/test/class/*; or
-  tfds:NAME, a set that TFDS has prepared)
+Source: the net with batch normalisation of cnnrnn/models/batchnorm_net.py (Ioffe, Szegedy 2015).
+Command: python -m cnnrnn.main --config configs/custom_images.py --workdir runs/custom_images
+  --config.data.source=FOLDER with FOLDER/class/*.png|jpg|..., of which a tenth is held out for testing; or with
+  FOLDER/train/class/* and FOLDER/test/class/*; or --config.data.source=tfds:NAME, a set that TFDS has prepared
 Hardware: two CPU cores.
-Score: not measured
+Score: not measured: it depends on the images.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
             seed=0,
             task=dict(name="classification.Classification", mean=(0.5,), std=(0.25,), max_shift=2, flip=True),
             model=dict(name="batchnorm_net.BatchNormNet"),
-            data=dict(name="picture_sets.picture_set", source="pictures", batch_size=64),
+            data=dict(name="images.custom.image_set", source="images", batch_size=64),
             optim=dict(
                 name="sgd", learning_rate=0.05, momentum=0.9, nesterov=True, schedule="cosine", weight_decay=5e-4
             ),
