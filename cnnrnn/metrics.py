@@ -1,6 +1,6 @@
 """Metrics as sums. Merging adds the fields of two sums; computing divides, once, at the end.
 
-So a metric of a data set does not depend on its division into batches, processes or runs, and padding counts nothing.
+So a metric of a data set does not depend on its division into batches or devices, and padding does not count.
 A sum is a named tuple of numbers with a method `compute`.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Sum(Protocol):
-    """A named tuple whose fields add: scalars on a device in a step, numbers on the host."""
+    """A named tuple whose fields may be added: scalars on a device inside a step, numbers on the host."""
 
     def compute(self) -> float:
         """The number to report."""
@@ -78,7 +78,7 @@ class ErrorRate(NamedTuple):
 
 
 def merge(first: Sums, second: Sums) -> Sums:
-    """The sums of two disjoint sets of examples taken together."""
+    """The sums over the union of two disjoint sets of examples."""
     return {name: type(new)(*(a + b for a, b in zip(first[name], new, strict=True))) for name, new in second.items()}
 
 
@@ -88,10 +88,10 @@ def compute(sums: Sums) -> dict[str, float]:
 
 
 def fetch(sums: Any) -> Any:
-    """Moves a tree of sums to the host in one transfer, as float64, so that adding them hardly rounds."""
+    """Moves a tree of sums to the host in one transfer, as float64, so that their sums hardly round."""
     return jax.tree.map(np.float64, jax.device_get(sums))
 
 
 def split_steps(sums: Sums) -> list[Sums]:
-    """The sums of K steps, [K] each, one step at a time."""
+    """The sums of K steps, arrays [K], as a list of the sums of each step."""
     return [jax.tree.map(lambda x, k=k: x[k], sums) for k in range(len(sums["loss"].total))]

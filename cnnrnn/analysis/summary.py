@@ -1,4 +1,4 @@
-"""The summary of a model: what each layer makes of its input, its parameters and its FLOPs."""
+"""The summary of a model: the output shape, the parameters and the FLOPs of each layer."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,10 +16,10 @@ class Row(NamedTuple):
     """One layer.
 
     Attributes:
-      path: in the model, "layers.layer1".
-      type: the name of its class.
-      shape: of its output.
-      parameters: their number.
+      path: of the layer in the model, such as "layers.layer1".
+      type: the name of the layer's class.
+      shape: of the layer's output.
+      parameters: the number of parameters.
       flops: of a forward pass.
     """
 
@@ -31,10 +31,10 @@ class Row(NamedTuple):
 
 
 def summarize(model: nn.Module, args: tuple, kwargs: dict | None = None) -> list[Row]:
-    """A row for each layer that contains no other, in the order of their calls, and one for what is left.
+    """A row for each layer that contains no other layer, in the order of the calls, and a row "(rest)".
 
-    A multiplication with its addition is 2 FLOPs. Only matrix products and convolutions are counted. What is left are
-    parameters and products of modules that contain others.
+    A multiplication with its addition is 2 FLOPs. Only matrix products and convolutions are counted. The row "(rest)"
+    has the parameters and products that belong to no such layer.
 
     Args:
       model: a linen module.
@@ -127,7 +127,7 @@ def _as_shape(leaf: Any) -> Any:
 
 
 def _pruned(jaxpr: core.Jaxpr) -> core.Jaxpr:
-    """A program without what its outputs do not depend on, such as gates."""
+    """A program without the operations that its outputs do not depend on, such as those of unused gates."""
     return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 

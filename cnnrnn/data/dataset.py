@@ -17,13 +17,13 @@ Collate = Callable[[Sequence[Example], int | None], Batch]
 
 
 class Source(Protocol):
-    """The examples of a split, at random access. Several threads and processes may read them at once.
+    """The examples of a split, with random access. Several threads and processes may read them at once.
 
     Two methods are optional: `__getitems__(indices) -> list[Example]`, if examples are read faster together; and
     `take(indices) -> Batch`, if all examples are rows of arrays.
 
     Attributes:
-      fingerprint: a checksum of what is known of the examples without reading them all.
+      fingerprint: a checksum of the examples, or of what is known about them without reading them all.
       lengths: [N], if the examples differ in length, for `sampling.BucketSampler`.
     """
 
@@ -44,7 +44,7 @@ class ArraySource:
     """A source in memory.
 
     Args:
-      arrays: {"image": [N, ...], ...}, one row an example.
+      arrays: {"image": [N, ...], ...}, one row for each example.
     """
 
     def __init__(self, arrays: Batch):
@@ -60,7 +60,7 @@ class ArraySource:
         return {name: array[index] for name, array in self.arrays.items()}
 
     def take(self, indices: np.ndarray) -> Batch:
-        """A copy of many rows: of each array the shape of the indices, then that of a row."""
+        """A copy of many rows. Each array has the shape of the indices, followed by the shape of a row."""
         return {name: array[indices] for name, array in self.arrays.items()}
 
 
@@ -126,10 +126,10 @@ class Dataset:
       source: the examples.
       sampler: their order.
       collate: makes a batch of examples.
-      dims: what the model must know: {"num_classes": 10}.
-      info: what a run stores as JSON, to use its model without the data set and to notice that the data set has
-        changed. The dims, the number of examples and the fingerprint are added.
-      workers: how batches are made ahead: None not at all, 0 by threads, n by n processes.
+      dims: what the model must know of the data, such as {"num_classes": 10}.
+      info: stored by a run as JSON, so that its model can be used without the data set, and a change of the data set is
+        noticed. The dims, the number of examples and the fingerprint are added.
+      workers: how batches are made ahead: 0 by threads, n by n processes. With None they are not made ahead.
       timeout: seconds to wait for a batch, if they are made ahead.
 
     Attributes:
@@ -166,7 +166,7 @@ class Dataset:
         Returns:
           {field: [B, ...]}. There always are "mask" float32, 1 where an example counts, and "index" int32, the index of
           the example in the source, 0 for padding. Both are [B], or [B, T] for a stream, which also has "reset" [B]
-          float32, 1 where a row does not continue that of the batch before.
+          float32, 1 where a row does not continue its row in the previous batch.
 
         Raises:
           IndexError: the sampler has one pass, and there is no such batch in it.
@@ -175,7 +175,7 @@ class Dataset:
         return self._make(step) if self._prefetcher is None else self._prefetcher.batch(step)
 
     @property
-    def is_gather(self) -> bool:
+    def can_gather_on_device(self) -> bool:
         """Whether a batch is the rows `plan.indices` of arrays in memory: a device that has the arrays can make it."""
         is_default = self._collate is collate and self.sampler.plan(0).length is None
         return is_default and isinstance(self.source, ArraySource)

@@ -1,7 +1,7 @@
 """Makes batches ahead of the step, by threads or by processes.
 
-Each process has a pipe to a thread. A `ProcessPoolExecutor` has one for all: if a process is killed while it sends a
-batch, the executor waits for the rest forever, and Python's exit waits for the executor.
+Each process has its own pipe to a thread. In a `ProcessPoolExecutor` all processes share one: if a process is killed
+while it sends a batch, the executor waits for the rest forever, and Python's exit waits for the executor.
 """
 
 import concurrent.futures
@@ -26,20 +26,20 @@ from cnnrnn.errors import DataError, UserError
 Batch = dict[str, np.ndarray]
 Make = Callable[[int], Batch]
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-GRACE = 1.0  # seconds to end; a thread or process that does not is stuck in a read
+JOIN_TIMEOUT = 1.0  # seconds to end; a thread or process that does not is stuck in a read
 
 
 class Prefetcher:
-    """Batches that are asked for one after the other are made ahead; any other is made when it is asked for.
+    """Makes batches ahead while they are asked for in order; any other batch is made when it is asked for.
 
-    One thread may ask. If it asks for a step that does not follow the last, the batches ahead are dropped.
+    Only one thread may call `batch`. A step that does not follow the last one drops the batches ahead.
 
     Args:
       make: makes batch number `step`. For processes it must be picklable.
       end: the number of batches; None if there is no end.
-      workers: 0 is threads; n is n processes, which do not share one interpreter.
-      max_bytes: of the batches ahead, if all are as large as the largest so far. Two batches may always be ahead, and
-        one for each process.
+      workers: 0 is threads; n is n processes, which do not share an interpreter lock.
+      max_bytes: the limit on the batches ahead, if all are as large as the largest so far. At least two batches,
+        and one for each process, may always be ahead.
       timeout: seconds to wait for a batch.
     """
 
@@ -48,7 +48,7 @@ class Prefetcher:
     ):
         self._make, self._end, self._workers = make, end, workers
         self._max_bytes, self._timeout, self._largest = max_bytes, timeout, 1
-        self._next: int | None = None  # the step that follows the last
+        self._next: int | None = None  # the step after the last that was asked for
         self._ahead: deque[Future] = deque()  # batches from `_next` on
         self._pool: _Pool | None = None
         self._close_pool: Callable[[], None] = lambda: None
@@ -92,7 +92,7 @@ class Prefetcher:
         self._close_pool = Finalize(self, self._pool.close, exitpriority=1)
 
     def _submit(self, step: int) -> None:
-        """Has the batches from `step` on made, as many as may be ahead."""
+        """Queues the batches from `step` on, as many as may be ahead."""
         count = max(2, self._workers, min(self._max_bytes // self._largest, 2 * count_cores()))
         if self._pool is None:
             threads = [self._make] * min(count, count_cores())
@@ -131,7 +131,7 @@ class _Pool:
             if isinstance(make, _Process):
                 make.kill()
         for thread in self._threads:
-            thread.join(GRACE / len(self._threads))
+            thread.join(JOIN_TIMEOUT / len(self._threads))
 
     def _run(self, make: Make) -> None:
         while (task := self._tasks.get()) is not None:
@@ -169,7 +169,7 @@ class _Process:
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.join(GRACE)
+        self._process.join(JOIN_TIMEOUT)
 
 
 def count_cores() -> int:

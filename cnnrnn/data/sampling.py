@@ -20,7 +20,7 @@ class Plan(NamedTuple):
         target.
       mask: float32 of the same shape, 1 where an example or a target counts.
       length: the length to which sequences are padded; None for examples of one shape.
-      reset: of a stream, [B] float32, 1 where a row does not continue that of the batch before.
+      reset: of a stream, [B] float32, 1 where a row does not continue its row in the previous batch.
       in_text: of a stream, [B, T] bool, false for padding. Tokens of the warmup are in the text, but their mask is 0.
     """
 
@@ -107,8 +107,8 @@ class SequentialSampler:
 class BucketSampler:
     """Batches of sequences of similar length, padded to one of a few lengths: one compiled program for each.
 
-    An example belongs to the bucket of the least boundary that is not below its length. In each pass the examples of a
-    bucket are shuffled and divided into batches, the last of which is padded with mask 0; then the batches of all
+    An example belongs to the bucket of the smallest boundary that is at least its length. In each pass the examples of
+    a bucket are shuffled and divided into batches, the last of which is padded with mask 0; then the batches of all
     buckets are shuffled. Each example is seen once a pass.
 
     >>> sampler = BucketSampler([3, 9, 2, 4, 8], batch_size=2, boundaries=(4, 9), seed=None)
@@ -116,7 +116,7 @@ class BucketSampler:
     [[0, 2], [3, 0], [1, 4]]
     >>> sampler.plan(1).mask.tolist(), sampler.plan(1).length
     ([1.0, 0.0], 4)
-    >>> round(sampler.padding_share, 2)  # 26 of 2 x 4 + 2 x 4 + 2 x 9 steps are no padding
+    >>> round(sampler.padding_fraction, 2)  # 26 of 2 x 4 + 2 x 4 + 2 x 9 steps are real
     0.24
 
     Args:
@@ -150,7 +150,7 @@ class BucketSampler:
         return Plan(indices[batch].copy(), masks[batch].copy(), int(padded_lengths[batch]))
 
     @property
-    def padding_share(self) -> float:
+    def padding_fraction(self) -> float:
         """The share of padding in the steps of a pass; rows without an example are padding too."""
         padded_lengths = _bucket_batches(self, 0)[2]  # [num_batches]
         return 1 - self._num_steps / (self.batch_size * int(padded_lengths.sum()))
@@ -158,19 +158,19 @@ class BucketSampler:
 
 @dataclasses.dataclass(frozen=True)
 class WindowSampler:
-    """Windows of a stream of tokens. B rows are read in parallel; each continues where it stopped in the batch before.
+    """Windows of a stream of tokens. B rows are read in parallel; each continues where it ended in the previous batch.
 
-    The stream of N tokens is divided into B consecutive rows of L = ceil(N / B) tokens. Batch j has tokens jT to
-    (j + 1)T of every row. Every token is a target that counts exactly once a pass.
+    The stream of N tokens is divided into B consecutive rows of L = ceil(N / B) tokens. Batch j of a pass has tokens
+    j T to (j + 1) T of every row. In each pass every token counts exactly once as a target.
 
-    Without `warmup` there are endless passes, to train. With it there is one pass, to evaluate, in which each row first
-    reads the tokens before its own. If the net has forgotten all older tokens, the carry of the row is that of a reader
-    of the whole text, and the result is the same for every B and T.
+    Without `warmup` there are endless passes, for training. With it there is one pass, for evaluation. Its first
+    batches are the `warmup` tokens before each row, which do not count. If the net forgets within them, the carry at
+    the start of a row is as if the whole text had been read before it, and the result is the same for every B and T.
 
     Attributes:
       num_tokens: N.
       batch_size, window: B and T.
-      warmup: the number of tokens that a row reads before its own, rounded up to whole windows; None is to train.
+      warmup: the number of tokens that a row reads before its own, rounded up to whole windows; None for training.
     """
 
     num_tokens: int
@@ -180,7 +180,7 @@ class WindowSampler:
 
     @property
     def row_length(self) -> int:
-        """L. With `warmup` it is rounded up to whole windows, so that the text starts at the start of a window."""
+        """L. With `warmup` it is rounded up to whole windows, so that the text begins with a window."""
         length = -(-self.num_tokens // self.batch_size)
         return length if self.warmup is None else -(-length // self.window) * self.window
 

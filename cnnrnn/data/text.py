@@ -34,16 +34,16 @@ def stream(
     """A text as streams of tokens: "train", "validation" and, if there is one, "test". For a batch see `make_dataset`.
 
     Args:
-      seed: not used: a text is read in its order.
+      seed: not used, because a text is read in order. Every data set takes one.
       source: "pydoc", the help texts of Python (they differ between versions); "tiny_shakespeare"; "penn_treebank",
         which is never downloaded; or the path of a UTF-8 text file or of a folder. Of a folder, train.txt, valid.txt
         and test.txt are read (or NAME.train.txt and so on); else all *.txt below it, sorted by name, are one text.
-      unit: what a token is. "character"; "word", a word or a punctuation mark; "token", the text between blanks, for
-        texts that are tokenized already, such as the Penn Treebank. In all three a line end is a token.
+      unit: what a token is. "character"; "word", a word or a punctuation mark; "token", the text between whitespace,
+        for texts that are tokenized already, such as the Penn Treebank. In all three a line end is a token.
       batch_size, window: B and T of the training split.
       eval_batch_size: B of the other splits.
       warmup: the number of tokens that a row of the other splits reads before its first target, see `WindowSampler`. A
-        model that remembers longer (lstm_1997 never forgets) needs more, or eval_batch_size=1: one row needs none.
+        model that remembers longer (lstm_1997 never forgets) needs more, or eval_batch_size=1, which needs no warmup.
       vocab_size: the largest size of the vocabulary, see `Vocabulary.build`.
       held_out: the share of a text without splits, at its end, that is for validation.
       data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets.
@@ -89,7 +89,7 @@ def make_dataset(source: "TokenSource", batch_size: int, window: int, warmup: in
 
 
 class TokenSource:
-    """The tokens of a text. Example i is token i as the target after token i - 1; before the first is a line end.
+    """The tokens of a text. Example i has token i - 1 as input and token i as target; a line end precedes the first.
 
     Args:
       tokens: [N] int32.
@@ -161,7 +161,7 @@ def _named_splits(folder: Path) -> dict[str, Path]:
 
 
 def _split(text: str, unit: str, held_out: float) -> Texts:
-    """The start of a text to train and its end to validate, divided between characters or, for words, at a blank."""
+    """The start of a text for training and its end for validation. Words are not divided."""
     at = int(len(text) * (1 - held_out))
     if unit != "character":
         at = next((index for index in range(at, len(text)) if text[index].isspace()), len(text))

@@ -15,7 +15,7 @@ UNKNOWN = "<unk>"
 LINE_END = "\n"
 PATTERNS = {  # what a token is, for each unit but "character"
     "word": re.compile(r"\n|<\w+>|\w+(?:['’-]\w+)*|[^\w\s]"),  # a word, or one punctuation mark
-    "token": re.compile(r"\n|[^\s]+"),  # text between blanks, for text that is tokenized already
+    "token": re.compile(r"\n|[^\s]+"),  # text between whitespace, for text that is tokenized already
 }
 CLOSING, OPENING = set(".,;:!?)]}’”%…"), set("([{‘“")
 
@@ -29,11 +29,11 @@ def tokenize(text: str, unit: str) -> tuple[list[str], np.ndarray]:
     """Divides a text into tokens; a line end is one.
 
     Args:
-      text: any.
+      text: the text.
       unit: "character", "word" or "token".
 
     Returns:
-      The tokens, and the number of characters of each, int32. Blanks belong to the token before them.
+      The tokens, and the number of characters of each, int32. Whitespace belongs to the token before it.
     """
     if unit == "character":
         return list(text), np.ones(len(text), np.int32)
@@ -60,8 +60,8 @@ class Vocabulary(NamedTuple):
 
         It has all tokens of the training text if they are not too many and if those of the other splits are among them.
         Otherwise there is an <unk>, and the most frequent tokens of the training text. A model must learn where <unk>
-        occurs. So even if there is room for all tokens of the training text, the rarest, which have the lowest count of
-        all, are left out if the others are at least half of the text; if not, only the last of them is left out.
+        occurs. So if there would be room for all tokens of the training text, those with the lowest count are left out
+        anyway, if the others are at least half of the text; if not, only the last of them is left out.
 
         Args:
           unit: see `Vocabulary`.
@@ -81,12 +81,12 @@ class Vocabulary(NamedTuple):
 
     @classmethod
     def from_info(cls, info: dict) -> "Vocabulary":
-        """The vocabulary that `info` wrote."""
+        """The vocabulary that `info` describes."""
         return cls(info["unit"], tuple(info["tokens"]))
 
     @property
     def info(self) -> dict:
-        """As JSON."""
+        """The vocabulary as a JSON object, see `from_info`."""
         return {"unit": self.unit, "tokens": list(self.tokens)}
 
     @property
@@ -115,7 +115,7 @@ class Vocabulary(NamedTuple):
         return [token for token in dict.fromkeys(tokens) if token not in known]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids. Words are separated by blanks, but not from a closing mark after them."""
+        """The text of token ids. Words are separated by spaces, except before closing and after opening marks."""
         tokens = [self.tokens[token_id] for token_id in ids]
         if self.unit == "character":
             return "".join(tokens)

@@ -1,6 +1,6 @@
-"""What a trained run answers to a user's own input: one module for each kind of input.
+"""Predictions of a trained run on a user's own input: one module for each kind of input.
 
-A run's info names the module, `info["inference"]`: one of this package, or any module that Python can import. The
+The field "inference" of a run's info names the module: one of this package, or any module that Python can import. The
 module has a function `answer(request, run, workdir) -> Answer`.
 """
 
@@ -19,10 +19,10 @@ class Request(NamedTuple):
     """What the user asks.
 
     Attributes:
-      inputs: the words of the command line that are no flags: files, or text.
+      inputs: the positional arguments of the command line: files, or text.
       prompt: the beginning of a text.
       top: the number of alternatives to print.
-      length, temperature, top_k, seed: of a text that is sampled, see `decoding.generate`.
+      length, temperature, top_k, seed: of the sampled continuation of the prompt, see `decoding.generate`.
     """
 
     inputs: tuple[str, ...] = ()
@@ -38,9 +38,9 @@ class Answer(NamedTuple):
     """The answer to a request.
 
     Attributes:
-      document: all of it, as JSON.
-      lines: for a reader.
-      errors: of the inputs that cannot be read; the others are answered.
+      document: the whole answer, as a JSON value.
+      lines: the answer as text for the terminal.
+      errors: one for each input that cannot be read; the other inputs are answered.
     """
 
     document: Any
@@ -52,14 +52,14 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
     """Answers a request with the newest checkpoint of a run.
 
     Raises:
-      WorkdirError: the run says of no module how to answer.
+      WorkdirError: the run names no module that answers, or the module cannot be imported.
       UserError: the request does not suit the run, or none of its inputs can be read.
     """
     with configs.as_config_error(run.config):
         return _find_module(run, workdir).answer(request, run, workdir)
 
 
-def load_model(run: Run, workdir: Path) -> tuple[Any, dict]:
+def load_task(run: Run, workdir: Path) -> tuple[Any, dict]:
     """The task of a run with its model, and the newest variables of the model."""
     from cnnrnn.training.checkpoint import load_variables
 
@@ -69,7 +69,7 @@ def load_model(run: Run, workdir: Path) -> tuple[Any, dict]:
 
 
 def percent(probability: float) -> str:
-    """As on the slides, 82%; but only 0 and 1 are impossible and certain."""
+    """A whole percentage. It is "<1%" or ">99%" where rounding would give 0% or 100%, which claim certainty."""
     return "<1%" if probability < 0.005 else ">99%" if probability >= 0.995 else f"{probability:.0%}"
 
 

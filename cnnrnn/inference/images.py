@@ -1,4 +1,4 @@
-"""Names what is on the user's images, by the rule of conversion at the top of cnnrnn/data/images/convert.py."""
+"""Classifies the user's images, which are converted as described at the top of cnnrnn/data/images/convert.py."""
 
 from pathlib import Path
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 
 from cnnrnn.errors import ConfigError, DataError, WorkdirError
-from cnnrnn.inference import Answer, Request, load_model, probability_lines
+from cnnrnn.inference import Answer, Request, load_task, probability_lines
 from cnnrnn.training.workdir import Run
 
 BATCH_SIZE = 32
 
 
 def answer(request: Request, run: Run, workdir: Path) -> Answer:
-    """For each image file the classes with their probabilities, best first. See `cnnrnn.inference.answer`."""
+    """For each image file, the classes with their probabilities, most probable first. See `cnnrnn.inference.answer`."""
     if request.prompt is not None:
         if request.inputs:
             raise ConfigError(f"a --prompt and the file {request.inputs[0]} - ask for one of them at a time")
@@ -48,7 +48,7 @@ def _classify(images: list[np.ndarray], run: Run, workdir: Path) -> Any:
     """The probabilities [N, K] of N images."""
     import jax
 
-    task, variables = load_model(run, workdir)
+    task, variables = load_task(run, workdir)
     decode = jax.jit(task.decode)
     size = min(BATCH_SIZE, len(images))
     padded = np.stack(images + images[:1] * (-len(images) % size))  # to full batches, so that it compiles once

@@ -1,4 +1,4 @@
-"""Continues the user's text: the likeliest next words with their probabilities, then a sample."""
+"""Continues the user's text: the most likely next words with their probabilities, and a sampled continuation."""
 
 import sys
 from functools import partial
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from cnnrnn.errors import ConfigError, DataError, WorkdirError
-from cnnrnn.inference import Answer, Request, load_model, probability_lines
+from cnnrnn.inference import Answer, Request, load_task, probability_lines
 from cnnrnn.training.workdir import Run
 
 
 def answer(request: Request, run: Run, workdir: Path) -> Answer:
-    """The next words after the prompt, of a model of characters too, and a continuation. See `cnnrnn.inference.answer`.
+    """The most likely next words after the prompt, and a continuation sampled token by token.
 
-    The continuation is sampled token by token.
+    Models of characters give words too, see `decoding.most_likely_words`. For the rest see `cnnrnn.inference.answer`.
     """
     tokens, vocabulary = _encode(_prompt_of(request, workdir), run)
 
@@ -22,7 +22,7 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
 
     from cnnrnn.decoding import generate
 
-    task, variables = load_model(run, workdir)
+    task, variables = load_task(run, workdir)
     prefill = jax.jit(task.prefill)  # the variables are an argument, not constants of the program
 
     def continuation(variables, carry, logits, key):
@@ -53,7 +53,7 @@ def _prompt_of(request: Request, workdir: Path) -> str:
 
 
 def _encode(prompt: str, run: Run):
-    """The tokens [T] of a prompt after a line end, with which every text begins, and the vocabulary."""
+    """The tokens [T] of a prompt, after the line end that precedes every text, and the vocabulary."""
     from cnnrnn.data.vocabulary import UNKNOWN, Vocabulary, normalise, tokenize
 
     vocabulary = Vocabulary.from_info(run.info["text"])
@@ -65,7 +65,7 @@ def _encode(prompt: str, run: Run):
 
 
 def _next_words(prefill, carry, tokens, vocabulary, top: int) -> list[tuple[float, str]]:
-    """(probability, word) of the likeliest next words; of a model of characters, the words after the next blank."""
+    """(probability, word) of the most likely next words. For a model of characters, words after a space."""
     import jax
 
     from cnnrnn.decoding import most_likely_words

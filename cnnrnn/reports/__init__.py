@@ -16,19 +16,19 @@ from cnnrnn.reports import curves
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.workdir import atomic_write
 
-FILE = "report.json"  # the step that was reported
+FILE = "report.json"  # stores the step of the last report
 
 
 def write(task: Task, variables: dict, dataset: Dataset, records: list[dict], directory: Path) -> None:
-    """Draws the report, unless there is one of this step already.
+    """Draws the report, unless the report of this step has been drawn.
 
-    An error is a warning: the run is worth more than an image of it.
+    An error while drawing is printed and not raised: a missing image must not fail a finished run.
 
     Args:
       task: of the run.
-      variables: at its end.
+      variables: of the model, at the end of the run.
       dataset: the split that was evaluated during training.
-      records: of metrics.jsonl.
+      records: the lines of metrics.jsonl.
       directory: of the run.
     """
     step = max(record["step"] for record in records)

@@ -10,11 +10,11 @@ from cnnrnn.data.dataset import Dataset
 from cnnrnn.tasks.task import Task
 
 MAX_IMAGES = 60
-MAX_EXAMPLES = 10_000  # that are looked at
+MAX_EXAMPLES = 10_000  # that are evaluated to find mistakes
 
 
 def draw(task: Task, variables: dict, dataset: Dataset, directory: Path) -> None:
-    """Draws mistakes of every class; without mistakes there is no file."""
+    """Draws mistakes of every class; if there are none, no file is written."""
     decode, names = jax.jit(task.decode), task.info["class_names"]
     mistakes: dict[int, list] = {}  # {label: [(image, prediction), ...]}
     count, shown, seen = 0, 0, 0

@@ -6,7 +6,7 @@ from cnnrnn import plots
 
 
 def draw(records: list[dict], file: Path, title: str) -> None:
-    """Draws the records of metrics.jsonl, one panel a metric, one line a split."""
+    """Draws the records of metrics.jsonl, one panel for each metric, one line for each split."""
     series: plots.Series = {}
     for record in records:
         for name, value in record.items():

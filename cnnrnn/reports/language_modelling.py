@@ -10,7 +10,7 @@ from cnnrnn.tasks.task import Task
 
 
 def draw(task: Task, variables: dict, dataset: Dataset, directory: Path) -> None:
-    """Reads a line of the split and draws what the gates do."""
+    """Runs the model over a line of the split and draws its gates."""
     tokens, labels = dataset.source.sample_line()
     _, sown = jax.jit(lambda v, x: task.model.apply(v, x, mutable=["gates"]))(variables, tokens[None])
     layers = jax.device_get(sown["gates"]["layers"])

@@ -18,7 +18,7 @@ class Classification(Task):
     """Softmax cross-entropy in nats: batch {"image": [B, H, W, C] uint8, "label": [B] int32, "mask": [B]}.
 
     Attributes:
-      mean, std: of the pixels on the scale 0 to 1, one number or one a channel. The model sees
+      mean, std: of the pixels on the scale 0 to 1, one number or one for each channel. The model sees
         (pixel / 255 - mean) / std.
       rubbish: the output j of an additional class without parameters, for images of no class. With outputs -y the loss
         is y_label + log(exp(-j) + sum_i exp(-y_i)) (LeCun, Bottou, Bengio, Haffner 1998, equation 9, "MAP"). None is
@@ -27,11 +27,11 @@ class Classification(Task):
       max_rotation: random rotation, in degrees (training only), see `augmentation.random_affine`.
       max_scale, max_skew: random scaling and skewing by up to this fraction (training only).
       flip: random mirroring, left to right (training only).
-      crop: the side of the square crop that the model sees: random in training, else central. None is the image.
+      crop: the side of the square crop that the model sees: random in training, else central. None does not crop.
       color_jitter_std: random change of color (training only), see `augmentation.pca_color_jitter`.
       ten_crops: evaluation averages the probabilities of the four corner crops, the central one, and their mirror
         images (Krizhevsky, Sutskever, Hinton 2012, section 4.1).
-      top5_from: "top5_accuracy" is reported for this many classes or more.
+      top5_from: "top5_accuracy" is reported for models with at least this many classes.
     """
 
     mean: tuple[float, ...] = (0.5,)
@@ -99,16 +99,16 @@ class Classification(Task):
         return logits, carry, mutated
 
     def metrics(self, outputs: jax.Array, batch: Batch) -> Sums:
-        """The loss, and the accuracy: the share of images whose largest logit is their label's."""
+        """The loss; the accuracy, the share of images whose largest logit is their label's; and the top-5 accuracy."""
         labels, mask = batch["label"], batch["mask"]  # [B]
-        outputs = jnp.where(mask[:, None] > 0, outputs, 0.0)  # so that padding has no gradient, whatever it holds
+        outputs = jnp.where(mask[:, None] > 0, outputs, 0.0)  # no gradient of padding, even where it is NaN
         logits = self._class_columns(outputs)  # [B, K]
         values = {
             "loss": optax.softmax_cross_entropy_with_integer_labels(outputs, labels),
             "accuracy": jnp.argmax(logits, axis=-1) == labels,
         }
         if logits.shape[-1] >= self.top5_from:
-            values["top5_accuracy"] = (lax.top_k(logits, 5)[1] == labels[:, None]).any(-1)
+            values["top5_accuracy"] = (lax.top_k(logits, min(5, logits.shape[-1]))[1] == labels[:, None]).any(-1)
         return {name: Average.of(value, mask) for name, value in values.items()}
 
     def decode(self, variables: dict, batch: Batch) -> jax.Array:

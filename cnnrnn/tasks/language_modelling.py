@@ -1,4 +1,4 @@
-"""Language modelling: each token from all tokens before it. The recurrent state continues from batch to batch."""
+"""Language modelling: predicts each token from all tokens before it. The carry continues from batch to batch."""
 
 import dataclasses
 from typing import Any
@@ -14,18 +14,18 @@ from cnnrnn.tasks.task import Batch, Task
 
 @dataclasses.dataclass(frozen=True)
 class LanguageModelling(Task):
-    """Softmax cross-entropy in nats a token; gradients flow back to the start of the window (truncated BPTT).
+    """Softmax cross-entropy in nats per token; gradients flow back to the start of the window (truncated BPTT).
 
-    Batch: "tokens" and "targets" [B, T] int32, where a target is the token after; "characters" [B, T], the number of
-    characters of each target; "reset" [B], 1 where the row does not continue that of the batch before, so that its
-    carry starts at zero; "mask" [B, T], 1 where a target counts.
+    Batch: "tokens" and "targets" [B, T] int32, where a target is the token that follows; "characters" [B, T], the
+    number of characters of each target; "reset" [B], 1 where the row does not continue its row in the previous batch,
+    so that its carry starts at zero; "mask" [B, T], 1 where a target counts.
 
     Attributes:
-      activation_reg: this times the mean square of the top layer's outputs after dropout is added to the training loss
-        ("AR").
-      temporal_activation_reg: this times the mean square of the change of these outputs from step to step, before
-        dropout, is added to the training loss ("TAR"). The first step of a window counts as 0. Source of both: Merity,
-        McCann, Socher 2017.
+      activation_reg: the weight of a term of the training loss ("AR"), the mean square of the top layer's outputs after
+        dropout.
+      temporal_activation_reg: the weight of another term ("TAR"), the mean square of the change of these outputs from
+        step to step, before dropout. The change at the first step of a window counts as 0. Source of both terms:
+        Merity, McCann, Socher 2017.
     """
 
     activation_reg: NonNegativeFloat = 0.0
@@ -36,7 +36,7 @@ class LanguageModelling(Task):
         return self.model.init(key, batch["tokens"], train=False)
 
     def init_carry(self, batch_size: int) -> Any:
-        """The model's zeros."""
+        """Zeros, in the structure of the model's carry."""
         return self.model.init_carry(batch_size)
 
     def forward(self, variables, carry, batch, train=False, key=None):
@@ -54,10 +54,10 @@ class LanguageModelling(Task):
         return (logits, regularization), carry, {}
 
     def metrics(self, outputs: tuple, batch: Batch) -> Sums:
-        """The loss in nats a token, the perplexity a token, and the bits a character."""
+        """The loss in nats per token with the regularization terms, the perplexity, and the bits per character."""
         logits, regularization = outputs
         mask = batch["mask"]  # [B, T]
-        logits = jnp.where(mask[..., None] > 0, logits, 0.0)  # so that padding has no gradient, whatever it holds
+        logits = jnp.where(mask[..., None] > 0, logits, 0.0)  # no gradient of padding, even where it is NaN
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])  # [B, T]
         loss = Average.of(nats, mask)
         characters = jnp.sum(batch["characters"] * mask)
@@ -72,12 +72,12 @@ class LanguageModelling(Task):
         return jax.nn.softmax(super().decode(variables, batch)[0])
 
     def prefill(self, variables: dict, carry: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
-        """Reads tokens [B, T]: the carry after them, and the logits [B, V] of the next. The step of `generate`."""
+        """Reads tokens [B, T]. Returns the carry after them and the logits [B, V] of the next; a step of `generate`."""
         logits, carry = self.model.apply(variables, tokens, carry)
         return carry, logits[:, -1]
 
     def _regularization(self, outputs: jax.Array, dropped: jax.Array, mask: jax.Array) -> jax.Array | float:
-        """A sum over tokens, like the loss: devices add it and divide once."""
+        """AR and TAR as sums over tokens, like the loss: they are added over the devices and divided once."""
         total = 0.0
         if self.activation_reg:
             total += self.activation_reg * jnp.sum(jnp.square(dropped).mean(-1) * mask)

@@ -15,15 +15,15 @@ Batch = dict[str, jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Task(abc.ABC):
-    """What the training loop knows of a task.
+    """The interface that the training loop expects of a task.
 
     Attributes:
       model: a linen module.
-      info: what is known of the training set (class names, vocabulary), the JSON object that the run stores.
+      info: facts about the training set, such as class names or the vocabulary; the JSON object that the run stores.
 
     >>> import jax.numpy as jnp
     >>> from cnnrnn.metrics import Average
-    >>> class Mean(Task):  # fits a line; forward and metrics are all that a task must define
+    >>> class LinearRegression(Task):  # init, forward and metrics are all that a task must define
     ...     def forward(self, variables, carry, batch, train=False, key=None):
     ...         return self.model.apply(variables, batch["x"]), carry, {}
     ...     def metrics(self, outputs, batch):
@@ -31,7 +31,7 @@ class Task(abc.ABC):
     ...     def init(self, key, batch):
     ...         return self.model.init(key, batch["x"])
     >>> batch = {"x": jnp.ones((2, 3)), "y": jnp.zeros(2), "mask": jnp.ones(2)}
-    >>> task = Mean(nn.Dense(1))
+    >>> task = LinearRegression(nn.Dense(1))
     >>> outputs, carry, mutated = task.forward(task.init(jax.random.key(0), batch), (), batch)
     >>> task.metrics(outputs, batch)["loss"].weight
     Array(2., dtype=float32)
@@ -49,7 +49,7 @@ class Task(abc.ABC):
         """
 
     def init_carry(self, batch_size: int) -> Any:
-        """The recurrent state before the first batch, arrays [B, ...], if a batch continues the one before; else ()."""
+        """The carry before the first batch: arrays [B, ...] if each batch continues the previous one, else ()."""
         return ()
 
     def augment(self, key: jax.Array, batch: Batch) -> Batch:
@@ -64,7 +64,7 @@ class Task(abc.ABC):
 
         Args:
           variables: the model's, as from `init`.
-          carry: the recurrent state that the batch before left.
+          carry: the recurrent state after the previous batch.
           batch: arrays [B, ...].
           train: dropout is on, and running statistics are updated.
           key: of dropout; needed in training.
@@ -75,14 +75,14 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def metrics(self, outputs: Any, batch: Batch) -> Sums:
-        """Sums over the batch. The total of "loss", an `Average`, is minimised. Examples with mask 0 count nothing."""
+        """Sums over the batch. The total of "loss", an `Average`, is minimised. Examples with mask 0 do not count."""
 
     def decode(self, variables: dict, batch: Batch) -> Any:
         """Predictions, arrays [B, ...], made without the targets; the outputs by default. It is jitted."""
         return self.forward(variables, self.init_carry(len(batch["mask"])), batch)[0]
 
     def score(self, predictions: Any, examples: Sequence[dict]) -> Sums:
-        """Sums of scores on the host, of predictions against references that are no arrays; {} by default.
+        """Scores predictions on the host, against references that are not arrays, such as text; {} by default.
 
         Args:
           predictions: of `decode`, NumPy arrays [n, ...], without padding.
@@ -92,7 +92,7 @@ class Task(abc.ABC):
 
     @property
     def has_score(self) -> bool:
-        """Whether the task defines `score`; then evaluation decodes."""
+        """Whether the task defines `score`. If so, an evaluation with scores decodes predictions."""
         return type(self).score is not Task.score
 
     def apply(self, variables: dict, *inputs: Any, train: bool, key: jax.Array | None) -> tuple[Any, dict]:

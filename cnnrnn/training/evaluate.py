@@ -21,8 +21,8 @@ class Evaluator:
     """Evaluates the model of a task on whole splits.
 
     Args:
-      task: with a model.
-      devices: where it runs. What runs there is compiled once for each shape of a batch.
+      task: the task, with its model.
+      devices: where it runs. Its programs are compiled once for each shape of a batch.
     """
 
     def __init__(self, task: Task, devices: Devices):
@@ -44,13 +44,13 @@ class Evaluator:
           variables: of the model.
           dataset: the split.
           with_score: whether to decode.
-          should_stop: is asked before every batch.
+          should_stop: called before every batch; if it returns True, the evaluation ends.
 
         Returns:
-          {metric: value}, computed once from sums that were added in float64; None if it was told to stop.
+          {metric: value}, computed once from sums that were added in float64; None if `should_stop` ended it.
 
         Raises:
-          DataError: no example of the split counts.
+          DataError: all masks of the split are 0.
           NumericalError: the loss is not finite.
         """
         sums, scores, carry = [], [], None

@@ -10,7 +10,7 @@ from cnnrnn.errors import ConfigError
 from cnnrnn.training.parallel import Devices
 
 DataOn = Literal["auto", "host", "device"]
-MEMORY_SHARE = 0.25  # of a device's memory that "auto" gives to a data set
+MEMORY_SHARE = 0.25  # the largest share of a device's memory that a data set may take with "auto"
 
 
 class BatchLoader:
@@ -20,7 +20,8 @@ class BatchLoader:
       dataset: the split.
       devices: where it runs.
       data_on: "host" sends every batch. "device" sends the data set once, as it is (images as uint8), and gathers the
-        batches there. "auto" does so on a GPU or TPU if the set is small beside its memory. The batches are the same.
+        batches there. "auto" does so on a GPU or TPU if the set is small beside its memory. The batches are the same
+        but for the values of padding.
 
     Raises:
       ConfigError: data_on is "device", and the batches are not rows of arrays in memory.
@@ -28,7 +29,7 @@ class BatchLoader:
 
     def __init__(self, dataset: Dataset, devices: Devices, data_on: DataOn):
         self._dataset, self._devices = dataset, devices
-        if data_on == "device" and not dataset.is_gather:
+        if data_on == "device" and not dataset.can_gather_on_device:
             raise ConfigError("train.data_on is 'device', but batches are made on the host - set it to auto")
         self._arrays = self._gather = None
         if data_on == "device" or (data_on == "auto" and _fits(dataset)):
@@ -46,14 +47,14 @@ class BatchLoader:
     def chunk_length(self, step: int, num_steps: int, steps_per_dispatch: int, *periods: int | None) -> int:
         """The number of steps of the next program: `steps_per_dispatch`, or 1 where something is due in between.
 
-        It is 1 too where the shapes of the batches change in between. It depends on the step alone, so a resumed run
-        divides its steps as an unbroken one.
+        It is also 1 where the shapes of the batches change in between. It depends only on the step and the settings of
+        the run, so a resumed run divides its steps like an uninterrupted one.
 
         Args:
           step: the number of steps done.
           num_steps: the length of the run.
           steps_per_dispatch: see `loop.fit`.
-          periods: at their multiples something is due.
+          periods: in steps; something is due at their multiples.
         """
         if steps_per_dispatch == 1 or step % steps_per_dispatch:
             return 1
@@ -74,7 +75,7 @@ def _gather(arrays: Batch, plan: Batch) -> Batch:
 
 
 def _fits(dataset: Dataset) -> bool:
-    if jax.default_backend() == "cpu" or not dataset.is_gather:
+    if jax.default_backend() == "cpu" or not dataset.can_gather_on_device:
         return False
     stats = jax.local_devices()[0].memory_stats() or {}
     size = sum(array.nbytes for array in dataset.source.arrays.values())

@@ -1,6 +1,6 @@
-"""The one training loop: build, restore, step, evaluate, save. It never asks which task it is running.
+"""The training loop of every task: build, restore, step, evaluate, save.
 
-Ending, being interrupted and being resumed are one path: the same command continues.
+A new run, a resumed run and a finished run take the same path: the same command continues.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ Report = Callable[[Task, dict, Dataset, list[dict], Path], None]  # see cnnrnn.r
 
 
 def train(config: ConfigDict, workdir: str, report: Report | None = None) -> dict[str, float]:
-    """Builds what a config names, and trains it.
+    """Builds the data, model, task and optimizer that a config names, and trains the model.
 
     Args:
       config: checked, as from `cnnrnn.config.load`.
@@ -77,23 +77,24 @@ def fit(
     checkpoint_every: Resumable[PositiveInt | None] = None,
     max_to_keep: Resumable[PositiveInt] = 2,
 ) -> dict[str, float]:
-    """Trains a task, from the newest checkpoint in a directory if there is one.
+    """Trains the model of a task. Resumes from the newest checkpoint in the directory if there is one.
 
     Args:
       task, tx: what is trained, and how.
       splits: "train"; and "validation", "test" or both. The first of these two is evaluated during training, both at
         the end.
       workdir: the open directory of the run.
-      seed: of the parameters and of dropout.
+      seed: of the parameters, of augmentation and of dropout.
       report: see `train`.
       num_steps: the length of the run.
       parallel: runs over the devices with "jit" or with "pmap".
-      steps_per_dispatch: the number of steps of one compiled program, where nothing is due in between. It pays for
-        models whose step is short beside the time to dispatch it.
+      steps_per_dispatch: the number of steps of one compiled program, where nothing is due in between. More than 1 is
+        faster for models whose step is short beside the time to dispatch it.
       data_on: the memory that the training set is in, see `BatchLoader`.
-      log_every, eval_every, checkpoint_every: in steps; None is at the end only. At no other step does the host fetch
-        anything from the device.
-      decode_every: in steps, evaluations that decode and score too, for tasks with a score; None is at the end only.
+      log_every, eval_every, checkpoint_every: periods in steps; None is at the end only. The host fetches nothing from
+        the device at other steps.
+      decode_every: the period, in steps, of evaluations that also decode and score, for tasks that define `score`;
+        None is at the end only.
       max_to_keep: the number of checkpoints that are not deleted.
 
     Returns:
@@ -120,7 +121,7 @@ def fit(
         run = Session(
             state=devices.shard_state(state),
             step=step,
-            saved=step,
+            saved_step=step,
             validated=record.get("validated", False),
             accumulator=MetricAccumulator.from_record(step, record) if record else MetricAccumulator(step),
             num_steps=num_steps,
@@ -149,8 +150,8 @@ def fit(
                 run.save()
         run.evaluate_all()
     if report:
-        report(task, run.state.variables, evaluated[run.watched], run.log.records, workdir.path)
-    return _summarize(run.log.records, [*evaluated], run.accumulator.seconds, workdir.path)
+        report(task, run.state.variables, evaluated[run.validation_split], run.log.records, workdir.path)
+    return _print_results(run.log.records, [*evaluated], run.accumulator.seconds, workdir.path)
 
 
 def check_batchnorm_padding(batch: Batch, padded: Batch, state: TrainState) -> None:
@@ -187,7 +188,7 @@ def _restore(
     return to_state(leaves, template), step, record
 
 
-def _summarize(records: list[dict], splits: list[str], seconds: float, directory: Path) -> dict[str, float]:
+def _print_results(records: list[dict], splits: list[str], seconds: float, directory: Path) -> dict[str, float]:
     echo("")
     for split in splits:
         last = [record for record in records if record["split"] == split][-1]

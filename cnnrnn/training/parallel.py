@@ -1,4 +1,4 @@
-"""How a step runs over the devices. The only file that knows a mesh, a sharding or pmap."""
+"""Runs steps over the devices. The only file that uses a mesh, a sharding or pmap."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,10 @@ AXIS = "batch"
 
 
 class Devices(NamedTuple):
-    """A way of running steps over all devices. Arrays are global: [B, ...] over all of them.
+    """The functions that run steps over all devices, by `jit` or by `pmap`.
+
+    States, carries and predictions are global: B is the batch size over all devices. Batches on the devices are passed
+    on as `shard_batch` and `shard_batches` return them.
 
     Attributes:
       compile_train: compiles steps (state, batches) -> (state, metrics). The state passed in is donated.
@@ -88,7 +91,7 @@ def _jit(num_devices: int) -> Devices:
 
 
 def _pmap(num_devices: int) -> Devices:
-    state_axes = _state_prefix(None, 0)  # parameters are passed once, not once a device
+    state_axes = _state_prefix(None, 0)  # parameters are passed once, not once per device
 
     def split(tree):
         """[B, ...] -> [devices, B / devices, ...]."""
@@ -150,7 +153,7 @@ def _sharding(num_devices: int, *axes: str | None) -> NamedSharding:
 
 
 def _state_prefix(replicated: Any, batch_sharded: Any) -> TrainState:
-    """A prefix of a state: one value for what every device holds, another for what is split along the batch."""
+    """A prefix tree of a state: one value for the carry, which is split along the batch, another for all else."""
     return TrainState(
         step=replicated,
         params=replicated,

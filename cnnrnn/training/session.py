@@ -1,4 +1,4 @@
-"""One start of a run: what is due at a step, and that nothing is lost when the run is stopped there."""
+"""One start of a run: does what is due after a step, and saves the run when it is stopped."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -18,17 +18,17 @@ from cnnrnn.training.state import TrainState
 
 @dataclasses.dataclass
 class Session:
-    """One start of a run, from its newest checkpoint to its end or to a stop.
+    """One start of a run: one process, from the newest checkpoint to the end of the run or to a stop.
 
     Attributes:
       state, step: after the last step that was dispatched.
-      saved: the step of the newest checkpoint.
-      validated: whether the evaluation that is due at `step` has been done, and the optimizer told of it.
+      saved_step: the step of the newest checkpoint.
+      validated: whether the evaluation that is due at `step` has been done, and its loss passed to the optimizer.
     """
 
     state: TrainState
     step: int
-    saved: int
+    saved_step: int
     validated: bool
     accumulator: MetricAccumulator
     num_steps: int
@@ -41,7 +41,7 @@ class Session:
     stop: StopRequest
 
     @property
-    def watched(self) -> str:
+    def validation_split(self) -> str:
         """The split that is evaluated during training."""
         return next(name for name in ("validation", "test") if name in self.evaluated)
 
@@ -50,7 +50,7 @@ class Session:
         return self.step == self.num_steps or any(every is not None and self.step % every == 0 for every in periods)
 
     def advance(self, state: TrainState, sums: Sums, count: int) -> None:
-        """Takes what `count` more steps made."""
+        """Takes the state after `count` more steps, and their metrics."""
         self.state, self.step, self.validated = state, self.step + count, False
         self.accumulator.add(sums)
         self.log.advance(self.step)
@@ -58,25 +58,25 @@ class Session:
     def report_metrics(self) -> None:
         """Logs the training metrics since the last report."""
         self.log.speed(self.step, self.accumulator.steps_per_second(self.step))
-        self.log.write(self.step, "train", self.accumulator.take(self.step))
+        self.log.write(self.step, "train", self.accumulator.compute_and_reset(self.step))
 
     def save(self) -> None:
         """Writes a checkpoint."""
         record = self.accumulator.record(self.step) | {"validated": self.validated}
         self.checkpoints.save(self.step, self.state, record)
-        self.saved = self.step
+        self.saved_step = self.step
 
     def validate(self) -> None:
-        """Evaluates the watched split, and tells the optimizer."""
-        values = self._evaluate_split(self.watched)
+        """Evaluates the validation split, and passes its loss to the optimizer (see `nt_asgd.on_evaluation`)."""
+        values = self._evaluate_split(self.validation_split)
         self.validated = values is not None
         if self.validated and self.eval_every and self.step % self.eval_every == 0:  # a longer run would do it too
             self.state = self.state.replace(opt_state=on_evaluation(self.state.opt_state, values["loss"]))
 
     def finish_validation(self) -> None:
-        """Repeats the evaluation that a stop or unreadable data ended, before the first step of this start.
+        """Repeats the evaluation that a stop or unreadable data interrupted, before the first step of this start.
 
-        The checkpoint stays as it is: whoever starts from it again evaluates again, with the same result.
+        No checkpoint is written: if the run is stopped again, the next start repeats it with the same result.
         """
         if self.step and not self.validated and self.is_due(self.eval_every, self.decode_every):
             self.validate()
@@ -88,9 +88,13 @@ class Session:
                 self.check_stop()
 
     def check_stop(self) -> None:
-        """Saves the run and ends it if a signal asked it to stop."""
+        """Saves the run if a signal asked it to stop.
+
+        Raises:
+          Interrupted: a signal asked it to stop.
+        """
         if self.stop:
-            if self.step > self.saved:
+            if self.step > self.saved_step:
                 self.save()
             saved = ", saved" if self.step else ""
             raise Interrupted(
@@ -103,7 +107,7 @@ class Session:
         try:
             yield
         except DataError:
-            if self.step > self.saved:
+            if self.step > self.saved_step:
                 self.save()
             raise
 

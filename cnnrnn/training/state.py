@@ -1,4 +1,4 @@
-"""All that changes during training, and so all that a checkpoint holds."""
+"""The training state: everything that a training step reads and updates, and that a checkpoint stores."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ class TrainState:
       opt_state: the optimizer's state.
       model_state: the model's other collections (batch_stats); {} for most models.
       carry: the recurrent state from batch to batch, [B, ...]; () where batches are independent.
-      key: the run's key. It never advances: step t draws from fold_in(key, t).
+      key: the run's key. It never advances: step t uses fold_in(key, t).
     """
 
     step: jax.Array

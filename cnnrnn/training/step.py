@@ -1,7 +1,7 @@
 """One training step and one evaluation step, written once for every task and every kind of parallelism.
 
-The loss is a sum, and its weight travels with it. So the same arithmetic is right for one device, for a batch sharded
-under `jit` and for `pmap`, with uneven masks: gradients and metrics are added over the devices and divided once.
+The loss is a sum, kept together with its weight. Gradients and metrics are added over the devices and divided once. So
+the same code is exact on one device, for a batch sharded under `jit`, and under `pmap`, also if masks are uneven.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ def train_step(
 ) -> tuple[TrainState, Sums]:
     """One step of gradient descent.
 
-    A batch of weight 0 changes nothing but the step.
+    A batch in which all masks are 0 changes nothing but the step.
 
     Args:
       state: before the step.
@@ -46,7 +46,9 @@ def train_step(
         metrics = task.metrics(outputs, batch)
         return metrics["loss"].total, (metrics, carry, mutated)
 
-    grads, (metrics, carry, mutated) = jax.grad(loss_sum, has_aux=True)(state.params)  # of a sum
+    grads, (metrics, carry, mutated) = jax.grad(loss_sum, has_aux=True)(
+        state.params
+    )  # of the sum over examples, not yet the mean
     grads, metrics = psum((grads, metrics))
     if axis_name:  # running statistics have no weight: every device's share counts equally, its padding included
         mutated = lax.pmean(mutated, axis_name)
@@ -67,7 +69,7 @@ def train_steps(state: TrainState, batches: Batch, **step: Any) -> tuple[TrainSt
 def eval_step(
     variables: dict, carry: Any, batch: Batch, *, task: Task, axis_name: str | None = None
 ) -> tuple[Any, Sums]:
-    """The next carry, and the metrics of a batch [B, ...] as sums over all devices, without training."""
+    """Evaluates a batch [B, ...]. Returns the next carry, and the metrics as sums over all devices."""
     outputs, carry, _ = task.forward(variables, carry, batch)
     metrics = task.metrics(outputs, batch)
     return carry, lax.psum(metrics, axis_name) if axis_name else metrics

@@ -23,7 +23,7 @@ class Late:
 
     def __init__(self, dataset, seconds: float):
         self.dataset, self.seconds = dataset, seconds
-        self.sampler, self.is_gather = dataset.sampler, False
+        self.sampler, self.can_gather_on_device = dataset.sampler, False
 
     def batch(self, step: int):
         time.sleep(self.seconds)

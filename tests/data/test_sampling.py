@@ -109,7 +109,7 @@ def test_buckets_hold_every_example_once_a_pass(lengths, batch_size, num_buckets
             seen += real.tolist()
             padded += batch_size * plan.length
         assert sorted(seen) == list(range(len(lengths)))
-        np.testing.assert_allclose(sampler.padding_share, 1 - sum(lengths) / padded)
+        np.testing.assert_allclose(sampler.padding_fraction, 1 - sum(lengths) / padded)
 
 
 def test_batches_of_buckets_are_shuffled_and_their_examples_too():
@@ -142,6 +142,6 @@ def test_boundaries_are_few_and_divide_the_examples_equally(lengths, count):
 
 def test_more_buckets_pad_less():
     lengths = np.random.default_rng(0).poisson(12, 1000) + 1
-    shares = [BucketSampler(lengths, 10, bucket_boundaries(lengths, n), 0).padding_share for n in (1, 2, 4, 8)]
+    shares = [BucketSampler(lengths, 10, bucket_boundaries(lengths, n), 0).padding_fraction for n in (1, 2, 4, 8)]
     assert shares == sorted(shares, reverse=True) and shares[0] > 0.4 and shares[-1] < 0.2
-    assert BucketSampler([4] * 20, 10, (4,), 0).padding_share == 0
+    assert BucketSampler([4] * 20, 10, (4,), 0).padding_fraction == 0

@@ -6,7 +6,7 @@ from reverse_words.data import Words
 
 from cnnrnn.data.dataset import collate
 from cnnrnn.errors import DataError
-from cnnrnn.inference import Answer, load_model
+from cnnrnn.inference import Answer, load_task
 
 
 def answer(request, run, workdir):
@@ -16,7 +16,7 @@ def answer(request, run, workdir):
             raise DataError(f"{word!r} has a letter {min(other)!r} that the run does not know - leave it out")
     source = Words([*request.inputs], run.info["symbols"])
     batch = collate([source[index] for index in range(len(source))], int(source.lengths.max()))
-    task, variables = load_model(run, workdir)
+    task, variables = load_task(run, workdir)
     batch["mask"] = np.ones(len(source), np.float32)
     words = [*task.words(jax.device_get(jax.jit(task.decode)(variables, batch)))]
     document = [{"word": word, "reversed": reverse} for word, reverse in zip(request.inputs, words, strict=True)]

@@ -1,12 +1,12 @@
-"""Recurrent cells: each is its equations for one step, independent of the layout of the arrays.
+"""Recurrent cells. Each is written as the equations of one step, independent of the layout of the arrays.
 
-Shapes: D input features, H hidden units, n gates. A cell has the weights
+Shapes: D input features, H hidden units, n gates of a cell, k gates of one product. A cell has the weights
 
   input_kernel      [D, n H]
   recurrent_kernel  [H, n H]
   bias              [n H], optional
 
-where gate k of `gate_names` owns the columns k H to (k + 1) H, and extra weights such as peephole [3, H].
+where gate number j of `gate_names` has the columns j H to (j + 1) H, and may have others, such as peephole [3, H].
 """
 
 import abc
@@ -29,7 +29,7 @@ class Cell(abc.ABC):
     """A recurrent cell.
 
     A new cell is a frozen dataclass that derives from this class and defines `gate_names` and `update`, and
-    `num_carries` and `extra_shapes` if they differ from the defaults. The loop over time and the layers need no more.
+    `num_carries` and `extra_shapes` if they differ from the defaults. `scan` and the layers need nothing else.
 
     Attributes:
       gate_names: names of the gates, in the order of their columns in the kernels.
@@ -83,7 +83,7 @@ class Cell(abc.ABC):
           {name: float32 array}, see the top of this file.
 
         Raises:
-          ValueError: an initialiser names no weight of this cell.
+          ValueError: an initialiser is named after no weight of this cell.
         """
         shapes = self.weight_shapes(input_size, hidden_size, use_bias)
         if unknown := initializers.keys() - shapes:
@@ -133,7 +133,7 @@ class Cell(abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class VanillaRNN(Cell):
-    """h' = tanh(W x + U h + b). Without a bias it is the slides' S_t = f(U x_t + W S_{t-1}). Source: Elman 1990."""
+    """h' = tanh(W x + U h + b). Some texts exchange W and U: S_t = f(U x_t + W S_{t-1}). Source: Elman 1990."""
 
     gate_names = ("h",)
 
@@ -158,8 +158,8 @@ class LSTM(Cell):
     Peepholes, the weights `peephole` [3, H], add p_i c and p_f c to the pre-activations of i and f, and p_o c' to that
     of o.
 
-    Sources: Gers, Schmidhuber, Cummins 2000; for peepholes Gers, Schraudolph, Schmidhuber 2002, without the tanh of c'
-    that is usual today (Greff et al. 2017).
+    Sources: Gers, Schmidhuber, Cummins 2000; for peepholes Gers, Schraudolph, Schmidhuber 2002, who
+    have h' = o c'. The tanh of c' is usual today (Greff et al. 2017).
 
     >>> cell = LSTM()
     >>> weights = cell.init(jax.random.key(0), input_size=3, hidden_size=2)
@@ -197,8 +197,8 @@ class LSTM(Cell):
 class LSTM1997(Cell):
     """The LSTM without a forget gate: c' = c + i g, h' = o tanh(c').
 
-    Source: Hochreiter, Schmidhuber 1997, section 4, whose functions g and h are tanh with other slopes and ranges
-    ("no forget gate" in Greff et al. 2017).
+    Source: Hochreiter, Schmidhuber 1997, section 4, whose functions g and h have the shape of tanh but other slopes
+    and ranges. Greff et al. 2017 call it "no forget gate".
     """
 
     gate_names = ("i", "g", "o")

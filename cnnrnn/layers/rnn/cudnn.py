@@ -1,7 +1,8 @@
 """The LSTM as one operation of NVIDIA's cuDNN instead of a loop over steps, and the conditions of that operation.
 
-A GPU spends most of a scan on starting small kernels step by step; cuDNN runs all steps in one call. The operation is
-`jax.experimental.rnn.lstm`. It takes float32, the cell without peepholes and no recurrent mask, and returns no gates.
+In a scan a GPU spends most of the time on launching small kernels, step by step; cuDNN runs all steps in one call. The
+operation is `jax.experimental.rnn.lstm`. It takes float32, supports neither peepholes nor a recurrent mask, and returns
+no gates.
 """
 
 from typing import Literal
@@ -36,7 +37,7 @@ def lstm(
 
     Args:
       weights: of the cell, [D, 4 H], [H, 4 H] and, if there is a bias, [4 H]; for "both" with a leading axis of 2.
-      x: [B, T, D] float32, no axis of 0.
+      x: [B, T, D] float32, not empty.
       carry: before the first step, [B, H] each, for "both" [B, 2, H]; None is zeros.
       lengths: [B] integers; a sequence's steps from there on are padding, as in `scan`. None is T.
       direction: "forward" or "both".
@@ -86,7 +87,7 @@ def use_cudnn(
     has_recurrent_mask: bool = False,
     precision: Precision = "float32",
 ) -> bool:
-    """Whether a layer runs `lstm`.
+    """Whether a layer runs `lstm` of this file instead of `scan`.
 
     Args:
       implementation: "auto" where the conditions of `lstm` hold, "cudnn" always, "scan" never.
@@ -117,7 +118,7 @@ def unsupported_reason(
       x: [B, T, D], or anything of its shape and type.
       direction: see `scan`.
       has_recurrent_mask: whether there is recurrent dropout.
-      precision: of the products; cuDNN's operation makes none of bf16 operands.
+      precision: of the products; `lstm` has float32 operands only.
     """
     if not _on_one_nvidia_gpu():
         return f"JAX runs on {jax.device_count()} x {jax.devices()[0].device_kind}, not on one NVIDIA GPU"
@@ -137,7 +138,7 @@ def unsupported_reason(
 
 
 def _on_one_nvidia_gpu() -> bool:
-    """Whether JAX has one NVIDIA GPU: each of several would compute the full batch, and AMD's take other weights."""
+    """Whether JAX has one NVIDIA GPU: each of several would compute the whole batch, and AMD's have another layout."""
     cuda = "cuda" in jax.devices()[0].client.platform_version.lower()
     return jax.default_backend() == "gpu" and cuda and jax.device_count() == 1
 

@@ -1,7 +1,7 @@
 """Initialisers of a cell's weights: functions (key, shape, dtype) -> array, as in `jax.nn.initializers`.
 
-A kernel is [..., D, n H] and a bias [..., n H], where gate k of n owns the columns k H to (k + 1) H. The leading axes,
-such as that of two directions, hold independent weights.
+A kernel is [..., D, n H] and a bias [..., n H], where gate number j of n has the columns j H to (j + 1) H. The leading
+axes, such as that of two directions, hold independent weights.
 """
 
 import math

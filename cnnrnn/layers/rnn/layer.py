@@ -32,7 +32,7 @@ class Recurrent(nn.Module):
       direction: see `scan`.
       use_bias: whether there is a bias.
       forget_bias: added to the initial bias of the forget gate "f", if the cell has one and `bias_init` is None.
-      init_scale: weights without an initialiser begin uniform in +-init_scale; None is 1 / sqrt(H).
+      init_scale: weights without an initialiser are initially uniform in +-init_scale; None is 1 / sqrt(H).
       kernel_init, recurrent_init, bias_init: initialisers of input_kernel, recurrent_kernel and bias, see
         cnnrnn/layers/rnn/initializers.py.
       weight_dropout_rate: of the recurrent kernel, one mask for all steps of a call (Merity, Keskar, Socher 2017).
@@ -40,8 +40,8 @@ class Recurrent(nn.Module):
         (Gal, Ghahramani 2016).
       precision: of the products, see cnnrnn/layers/precision.py.
       implementation: "scan" is the loop of cnnrnn/layers/rnn/scan.py; "cudnn" is the operation of
-        cnnrnn/layers/rnn/cudnn.py; "auto" is that operation where its conditions hold, which is on one NVIDIA GPU, and
-        the loop elsewhere. Only the loop computes the gates, so a caller who asks for them gets the loop.
+        cnnrnn/layers/rnn/cudnn.py; "auto" is that operation where its conditions hold (one of them is a single NVIDIA
+        GPU), and the loop elsewhere. Only the loop computes the gates, so a caller who asks for them gets the loop.
     """
 
     hidden_size: int
@@ -76,7 +76,7 @@ class Recurrent(nn.Module):
           The outputs [B, T, H], for "both" [B, T, 2 H], and the carry after the last real step, see `scan`.
 
         Raises:
-          ValueError: `implementation` is "cudnn" and a condition of it does not hold.
+          ValueError: `implementation` is "cudnn" and one of its conditions does not hold.
         """
         weights, recurrent_mask = self._weights(len(x), x.shape[-1], train)
         wants_gates = self.is_mutable_collection("gates") and not self.is_initializing()

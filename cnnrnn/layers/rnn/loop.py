@@ -3,8 +3,8 @@
 Shapes: T time, B batch, D input features, H hidden units, P directions, n gates of the cell, k gates of one product.
 
 Features come before the batch, so that a product is kernel [k H, D + H] @ [x; h] [D + H, B]. On a CPU that is up to
-twice as fast as [x, h] [B, D + H] @ kernel. One direction has no axis P: with an axis of 1 XLA:CPU would compute a part
-of the gradients twice.
+twice as fast as [x, h] [B, D + H] @ kernel. There is no axis P for a single direction: with an axis of 1 XLA:CPU would
+compute a part of the gradients twice.
 """
 
 from functools import partial
@@ -19,7 +19,7 @@ from cnnrnn.layers.rnn.cells import Cell, Weights, select_gates
 
 
 class Loop(NamedTuple):
-    """What is static about a loop.
+    """The static arguments of the loop over time, known when it is compiled.
 
     Attributes:
       cell: the cell.
@@ -37,7 +37,7 @@ class Loop(NamedTuple):
         """The kernel [M, K] of each direction and [P, K, B] -> [P, M, B].
 
         XLA:CPU runs a batched product at half the speed of separate ones. The kernels are separate arrays because a
-        kernel that is cut out of one array would be copied in every step.
+        kernel that is sliced from one array would be copied in every step.
         """
         if len(kernels) == 1:
             return matmul(kernels[0], values, self.precision)
@@ -175,7 +175,7 @@ def _backward(loop, residuals, d_results):
 
             return loop.cell.update(preactivation, previous, extra)[0]
 
-        # Of x only the shape is needed. If its projection is hoisted, it is no part of the loop: it has no rows.
+        # Only the shape of x is needed. It has no rows if its projection is hoisted, and so not part of the loop.
         dummy_x = jnp.zeros((*x.shape[1:-2], 0 if loop.hoist_input_projection else x.shape[-2], x.shape[-1]), x.dtype)
         _, vjp = jax.vjp(update, previous, pre, extra, dummy_x)
         zeros = jax.tree.map(jnp.zeros_like, d_carry)
@@ -223,8 +223,8 @@ run.defvjp(_forward, _backward)
 def _replay(loop, kernels, x, value, pre):
     """The result of a product as the forward loop saved it, `pre` [P, k H, B], divided into gates [P, H, B].
 
-    Nothing is multiplied again. The derivative is that of the product, with respect to x and value, and that of the
-    division, with respect to pre.
+    Nothing is multiplied again. The derivative with respect to x and value is that of the product; the derivative with
+    respect to pre is that of the split.
     """
     return _replay_forward(loop, kernels, x, value, pre)[0]
 

@@ -1,4 +1,4 @@
-"""A recurrent cell over time: `scan`, one compiled loop, and `unroll`, the same step by step in Python."""
+"""A recurrent cell over time: `scan` is one compiled loop, `unroll` the same loop in plain Python."""
 
 from typing import Literal
 
@@ -43,13 +43,13 @@ def scan(
       recurrent_mask: of recurrent dropout, see `Cell.step`: [B, H], for "both" [B, 2, H]. It is a constant: its
         gradient is 0.
       precision: of the products, see cnnrnn/layers/precision.py.
-      hoist_above: bytes. If the kernels of one direction are larger, and so leave the cache, x is multiplied for all
-        steps at once, before the loop; else x and h are multiplied together in each step.
+      hoist_above: bytes. If the kernels of one direction are larger than this, and so than the cache, x is multiplied
+        for all steps at once, before the loop; else x and h are multiplied together in each step.
 
     Returns:
       The outputs [B, T, H], for "both" [B, T, 2 H], forward before backward; the carry after the last real step; every
-      gate by name, shaped as the outputs. Under `jit` gates that are not used cost nothing. There are derivatives in
-      reverse mode (grad, vjp, jacrev), also of derivatives, but not in forward mode (jvp).
+      gate by name, shaped as the outputs. Under `jit` gates that are not used cost nothing. Derivatives of
+      any order are available in reverse mode (grad, vjp, jacrev), but not in forward mode (jvp).
     """
     both = direction == "both"
     weights = {name: jnp.asarray(weights[name]) for name in cell.weight_shapes(1, 1, "bias" in weights)}
@@ -113,7 +113,7 @@ def unroll(
     recurrent_mask: jax.Array | None = None,
     precision: Precision = "float32",
 ) -> tuple[jax.Array, Carry]:
-    """Runs a cell over every step in plain Python: the slides' unrolled net, one copy of the cell for each step.
+    """Runs a cell over every step in plain Python: the unrolled net, with one copy of the cell for each step.
 
     Arguments and results are those of `scan`, without the gates.
     """
