@@ -6,6 +6,7 @@ Imports nothing heavy, so that `--help` and a misspelt flag answer at once.
 import difflib
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ HELP = flags.DEFINE_bool("help", False, "print this and exit", short_name="h")
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs a program on the process's arguments; an error ends the process with its exit code."""
+    _exit_on_signals()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # the terminal may not be able to show a name
             stream.reconfigure(errors="backslashreplace")
@@ -41,6 +43,23 @@ def run(main: Callable[[list[str]], None]) -> None:
             line = f"cnnrnn: bug: {what} - please report it with what the same command prints with --debug"
         print(line, file=sys.stderr, flush=True)
         sys.exit(user_error.exit_code if user_error else 1)
+
+
+def _exit_on_signals() -> None:
+    """Lets a signal to stop end the process at once, with exit code 75.
+
+    A training replaces these handlers while it has steps to save. Python's own handler raises KeyboardInterrupt, which
+    the import of a library may report as an error of its own, or swallow.
+    """
+
+    def end(number, frame):
+        error = _as_user_error(KeyboardInterrupt())
+        os.write(sys.stderr.fileno(), f"cnnrnn: {error}\n".encode())
+        os._exit(error.exit_code)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _as_user_error(error: BaseException) -> UserError | None:

@@ -1,6 +1,7 @@
 """Files of configs: Python with a function `get_config`, written by hand, and the JSON that a run stores."""
 
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 
@@ -30,7 +31,11 @@ def read(path: str) -> ConfigDict:
     try:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
+        if argument and not inspect.signature(module.get_config).parameters:
+            raise ConfigError(f"{file} has no variants, and so no {argument!r} - leave out :{argument}")
         config = module.get_config(argument) if argument else module.get_config()
+    except ConfigError:
+        raise
     except (Exception, SystemExit) as error:
         line = _line_in(error, file)
         raise ConfigError(f"{file}{line} raised {type(error).__name__}: {error} - fix the config") from error

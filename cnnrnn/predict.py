@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     inputs = command.parse(argv, usage=__doc__)
     workdir = command.workdir(WORKDIR.value)
     if PROMPT.value is None and not inputs:
-        raise ConfigError("nothing to answer - name image files after the flags, or give a --prompt")
+        raise ConfigError("nothing to answer - name inputs after the flags, such as image files, or give a --prompt")
 
     from cnnrnn import inference
     from cnnrnn.training.workdir import read_run

@@ -130,7 +130,7 @@ def read(constructor: Callable) -> dict[str, Parameter]:
 
 def is_near(word: str, known: Sequence[str]) -> bool:
     """Whether a word looks like a misspelling of a known one."""
-    return bool(difflib.get_close_matches(word, known, n=1, cutoff=0.75))
+    return bool(difflib.get_close_matches(word, known, n=1, cutoff=0.87))
 
 
 def did_you_mean(word: str, known: Sequence[str], otherwise: str | None = None) -> str:

@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -221,3 +223,30 @@ def test_predict_needs_a_trained_run(tmp_path):
     assert_refused(run_command("predict", "x.png"), 2, "no --workdir")
     assert_refused(run_command("predict", "--workdir", tmp_path), 2, "nothing to answer")
     assert_refused(run_command("predict", "--workdir", tmp_path, "--top=0", "x.png"), 2, "--top")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("seconds", [0.3, 0.6, 1.0])
+def test_a_signal_before_the_first_step_is_one_line(tmp_path, number, seconds):
+    """While libraries are imported, or the model is built: no traceback, and never ignored."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    words = [sys.executable, "-m", "cnnrnn.main", "--config", DIGITS, "--workdir", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    time.sleep(seconds)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75, errors
+    assert errors.startswith("cnnrnn: ") and "the same command continues" in errors and len(errors.splitlines()) == 1
+
+
+def test_an_argument_of_the_rule_is_no_misspelt_field(tmp_path):
+    """weight_decay_rate of adafactor is near weight_decay; and a value of another type is refused."""
+    words = ["--config", DIGITS, "--workdir", tmp_path / "run", "--config.train.num_steps=1"]
+    words += ["--config.optim.momentum=None", "--config.optim.schedule=constant"]
+    adafactor = ["--config.optim.name=adafactor", "--config.optim.weight_decay=0"]
+    done = run_command("main", *words, *adafactor, "--config.optim.weight_decay_rate=1e-3")
+    assert done.returncode == 0, done.stderr
+    done = run_command("main", *words, "--config.optim.nesterov=Flase", "--workdir", tmp_path / "other")
+    assert_refused(done, 2, "optim: nesterov is 'Flase' - it takes true or false")

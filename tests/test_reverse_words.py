@@ -44,6 +44,7 @@ def test_it_answers_from_the_command_line(trained):
     assert done.returncode == 0 and done.stdout.splitlines() == ["abcd -> dcba", "e -> e", "dab -> bad"], done.stderr
     answers = json.loads(run_command("predict", "--workdir", trained, "--json", "cab").stdout)
     assert answers == [{"word": "cab", "reversed": "bac"}]
+    assert_refused(run_command("predict", "--workdir", trained, "--prompt", "abc"), 2, "no words")
     assert_refused(run_command("predict", "--workdir", trained, "abz"), 3, "'abz' has a letter 'z'")
 
 

@@ -83,9 +83,10 @@ def make_optimizer(
         if argument not in parameters:
             known = [parameter for parameter in parameters if parameter not in ("learning_rate", *MASKS)]
             raise ValueError(f"{name} takes no {argument}{did_you_mean(argument, known)}")
+        _check_type(argument, arguments[argument], parameters[argument].default)
     mask = next((key for key in MASKS if key in parameters), None)
     if weight_decay and "weight_decay_rate" in parameters:
-        raise ValueError(f"{name} takes no weight_decay - set weight_decay_rate, which no learning rate multiplies")
+        raise ValueError(f"{name} takes no weight_decay - set it to 0 and give weight_decay_rate instead")
     if mask and any(factor not in (0, 1) for _, factor in decay_multipliers):
         raise ValueError(f"decay_multipliers is {decay_multipliers} - the factors for {name} are 0 or 1")
     if "weight_decay" in parameters:
@@ -106,6 +107,17 @@ def make_optimizer(
         nt_asgd(nonmono) if nonmono else None,
     ]
     return optax.chain(*(part for part in parts if part))
+
+
+def _check_type(argument: str, value: Any, default: Any) -> None:
+    """Refuses a value of another type than the default of an argument, which optax would take without a word."""
+    is_text, is_bool = isinstance(value, str), isinstance(value, bool)
+    if isinstance(default, bool) != is_bool and default not in (None, inspect.Parameter.empty):
+        raise ValueError(
+            f"{argument} is {value!r} - it takes {'true or false' if isinstance(default, bool) else 'a number'}"
+        )
+    if is_text and not isinstance(default, str) and not argument.endswith("dtype"):
+        raise ValueError(f"{argument} is {value!r} - it takes no text")
 
 
 def find_rule(name: str) -> Callable[..., optax.GradientTransformation]:

@@ -27,7 +27,7 @@ def make_schedule(
       ValueError: the warm-up is not shorter than the run, or an argument belongs to another schedule.
     """
     if warmup_steps >= num_steps:
-        raise ValueError(f"warmup_steps is {warmup_steps} in a run of {num_steps} steps - make it shorter")
+        raise ValueError(f"warmup_steps is {warmup_steps} in a run of {num_steps} steps - lower warmup_steps")
     if alpha and name not in ("linear", "cosine"):
         raise ValueError(f"alpha is {alpha} but the schedule is {name} - choose linear or cosine")
     if transition_begin and name != "step":

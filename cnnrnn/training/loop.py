@@ -114,10 +114,11 @@ def fit(
     template = jax.eval_shape(initial, first)
     check_batchnorm_padding(batch, first, template)
     loader = BatchLoader(train_data, devices, data_on)
-    show_model(task, first, workdir.path)
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(workdir.path / "checkpoints", max_to_keep)))
-        state, step, record = _restore(checkpoints, initial, first, template)
+        found = checkpoints.newest()  # before anything is printed or compiled: it may be refused
+        show_model(task, first, workdir.path)
+        state, step, record = _restore(found, initial, first, template)
         run = Session(
             state=devices.shard_state(state),
             step=step,
@@ -177,10 +178,9 @@ def show_model(task: Task, batch: Batch, directory: Path) -> None:
 
 
 def _restore(
-    checkpoints: Checkpoints, initial: Callable, batch: Batch, template: TrainState
+    found: tuple | None, initial: Callable, batch: Batch, template: TrainState
 ) -> tuple[TrainState, int, dict]:
-    """The state, step and record of the newest checkpoint; without one, the initial state, 0 and {}."""
-    found = checkpoints.newest()
+    """The state, step and record of a checkpoint; without one, the initial state, 0 and {}."""
     if found is None:
         return jax.jit(initial)(batch), 0, {}
     step, leaves, record = found

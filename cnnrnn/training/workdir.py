@@ -105,7 +105,7 @@ class Workdir:
             for field, (old, new) in configs.differences(_read_config(file), config).items():
                 if not configs.is_resumable(config, field):
                     raise ConfigError(
-                        f"{field} is {_or_not_given(new)} but the run in {self.path} has {_or_not_given(old)} - "
+                        f"{field} is {_or_default(new)} but the run in {self.path} has {_or_default(old)} - "
                         "choose another --workdir"
                     )
         atomic_write(file, config_file.dump(config))
@@ -142,8 +142,8 @@ def atomic_write(file: Path, text: str) -> None:
         raise WorkdirError(f"cannot write {file}: {error.strerror} - make room, then run it again") from error
 
 
-def _or_not_given(value: Any) -> str:
-    return "not given" if value is None else repr(value)
+def _or_default(value: Any) -> str:
+    return "its default" if value is None else repr(value)
 
 
 def _read_config(file: Path) -> ConfigDict:

@@ -5,12 +5,14 @@ import numpy as np
 from reverse_words.data import Words
 
 from cnnrnn.data.dataset import collate
-from cnnrnn.errors import DataError
+from cnnrnn.errors import ConfigError, DataError
 from cnnrnn.inference import Answer, load_task
 
 
 def answer(request, run, workdir):
     """One line for each word."""
+    if not all(request.inputs) or not request.inputs:
+        raise ConfigError("no words - name some after the flags")
     for word in request.inputs:
         if other := {*word} - {*run.info["symbols"][2:]}:
             raise DataError(f"{word!r} has a letter {min(other)!r} that the run does not know - leave it out")
