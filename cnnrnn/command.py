@@ -49,7 +49,7 @@ def _exit_on_signals() -> None:
     """Lets a signal to stop end the process at once, with exit code 75.
 
     A training replaces these handlers while it has steps to save. Python's own handler raises KeyboardInterrupt, which
-    the import of a library may report as an error of its own, or swallow.
+    the import of a library may turn into another error, or swallow.
     """
 
     def end(number, frame):
