@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnnrnn.data.prefetch import Prefetcher
-from cnnrnn.data.sampling import Sampler
+from cnnrnn.data.sampling import Plan, Sampler
 from cnnrnn.errors import DataError
 
 Example = dict[str, Any]
@@ -102,17 +102,22 @@ class BatchMaker:
         """Batch number `step`; see `Dataset.batch`."""
         plan = self.sampler.plan(step)
         present = plan.mask > 0 if plan.in_text is None else plan.in_text  # [B] or [B, T]
-        if plan.length is None and self.collate is collate and hasattr(self.source, "take"):
+        if self.takes(plan):
             batch = self.source.take(plan.indices)
             if not present.all():
                 for rows in batch.values():
                     rows[~present] = 0
         else:
-            batch = pad_batch(self.collate(self._read(plan.indices[present]), plan.length), len(plan.mask))
+            batch = pad_batch(self.collate(self.read(plan.indices[present]), plan.length), len(plan.mask))
         batch |= {"mask": plan.mask, "index": plan.indices}
         return batch if plan.reset is None else batch | {"reset": plan.reset}
 
-    def _read(self, indices: np.ndarray) -> Sequence[Example]:
+    def takes(self, plan: Plan) -> bool:
+        """Whether a batch is the rows `plan.indices` of arrays."""
+        return plan.length is None and self.collate is collate and hasattr(self.source, "take")
+
+    def read(self, indices: np.ndarray) -> Sequence[Example]:
+        """Some examples, at once if the source can."""
         indices = indices.tolist()
         if hasattr(self.source, "__getitems__"):
             return self.source.__getitems__(indices)
@@ -152,7 +157,7 @@ class Dataset:
     ):
         if not len(source):
             raise DataError("the split has no examples - name a set that has some")
-        self.source, self.sampler, self.dims, self._collate = source, sampler, dims, collate
+        self.source, self.sampler, self.dims = source, sampler, dims
         self.info = {**info, "dims": dims, "num_examples": len(source), "fingerprint": source.fingerprint}
         self.num_batches = sampler.num_batches
         self._make, self._prefetcher = BatchMaker(source, sampler, collate), None
@@ -177,8 +182,11 @@ class Dataset:
     @property
     def can_gather_on_device(self) -> bool:
         """Whether a batch is the rows `plan.indices` of arrays in memory: a device that has the arrays can make it."""
-        is_default = self._collate is collate and self.sampler.plan(0).length is None
-        return is_default and isinstance(self.source, ArraySource)
+        return isinstance(self.source, ArraySource) and self._make.takes(self.sampler.plan(0))
+
+    def examples(self, indices: np.ndarray) -> Sequence[Example]:
+        """The examples of these indices, with the fields that batches leave out."""
+        return self._make.read(indices)
 
     def close(self) -> None:
         """Ends the threads or processes that make batches ahead. A later batch starts them again."""

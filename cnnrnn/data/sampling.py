@@ -160,8 +160,8 @@ class BucketSampler:
 class WindowSampler:
     """Windows of a stream of tokens. B rows are read in parallel; each continues where it ended in the previous batch.
 
-    The stream of N tokens is divided into B consecutive rows of L = ceil(N / B) tokens. Batch j of a pass has tokens
-    j T to (j + 1) T of every row. In each pass every token counts exactly once as a target.
+    The stream of N tokens is divided into B consecutive rows of L = ceil(N / B) tokens. Batch j of a pass, after the
+    warm-up, has tokens j T to (j + 1) T of every row. In each pass every token counts exactly once as a target.
 
     Without `warmup` there are endless passes, for training. With it there is one pass, for evaluation. Its first
     batches are the `warmup` tokens before each row, which do not count. If the net forgets within them, the carry at

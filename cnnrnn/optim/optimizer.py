@@ -112,7 +112,8 @@ def make_optimizer(
 def _check_type(argument: str, value: Any, default: Any) -> None:
     """Refuses a value of another type than the default of an argument, which optax would take without a word."""
     is_text, is_bool = isinstance(value, str), isinstance(value, bool)
-    if isinstance(default, bool) != is_bool and default not in (None, inspect.Parameter.empty):
+    has_default = default is not None and default is not inspect.Parameter.empty
+    if has_default and isinstance(default, bool) != is_bool:
         raise ValueError(
             f"{argument} is {value!r} - it takes {'true or false' if isinstance(default, bool) else 'a number'}"
         )

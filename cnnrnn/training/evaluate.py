@@ -77,5 +77,5 @@ class Evaluator:
     def _score(self, variables: dict, on_devices: dict, batch: Batch, dataset: Dataset) -> Sums:
         predictions = jax.device_get(self._decode(variables, on_devices))
         valid = batch["mask"] > 0  # [B]
-        examples = [dataset.source[int(index)] for index in batch["index"][valid]]
+        examples = dataset.examples(batch["index"][valid])
         return self._task.score(jax.tree.map(lambda x: np.asarray(x)[valid], predictions), examples)
