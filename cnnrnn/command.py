@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from absl import flags
 
 from cnnrnn import runtime
-from cnnrnn.errors import ConfigError, Interrupted, UserError, WorkdirError
+from cnnrnn.errors import ConfigError, Interrupted, UserError, WorkdirError, join_lines, one_line
 
 DEBUG = flags.DEFINE_bool("debug", False, "show the traceback of an error instead of its one line")
 TUNE = flags.DEFINE_bool(
@@ -35,11 +35,11 @@ def run(main: Callable[[list[str]], None]) -> None:
         _close_stdout()
     except (Exception, KeyboardInterrupt) as error:
         if _debugging():
-            traceback.print_exc()
+            print(_without_controls(traceback.format_exc()), file=sys.stderr, end="")
         user_error = _as_user_error(error)
         line = f"cnnrnn: {'' if isinstance(user_error, Interrupted) else 'error: '}{user_error}"
         if user_error is None:
-            what = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            what = join_lines(f"{type(error).__name__}: {error}")[:500]
             line = f"cnnrnn: bug: {what} - please report it with what the same command prints with --debug"
         print(line, file=sys.stderr, flush=True)
         sys.exit(user_error.exit_code if user_error else 1)
@@ -73,7 +73,7 @@ def _as_user_error(error: BaseException) -> UserError | None:
     if isinstance(error, MemoryError):
         return ConfigError("out of memory - lower data.batch_size or data.eval_batch_size")
     if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):
-        return ConfigError(f"JAX cannot start: {error} - unset JAX_PLATFORMS or install what it names")
+        return ConfigError(f"JAX cannot start: {join_lines(str(error))} - unset JAX_PLATFORMS or install what it names")
     return None
 
 
@@ -81,7 +81,7 @@ def parse(argv: Sequence[str], usage: str) -> list[str]:
     """Sets the absl flags, configures the process and returns the other arguments; `--help` prints and exits.
 
     Raises:
-      ConfigError: a flag is unknown or its value cannot be read.
+      ConfigError: a flag is unknown, its value cannot be read, or JAX cannot run where the package is.
     """
     flags.FLAGS.set_gnu_getopt(True)  # flags may follow file names
     try:
@@ -93,17 +93,27 @@ def parse(argv: Sequence[str], usage: str) -> list[str]:
     if HELP.value:
         print(f"{usage.strip()}\n\nFlags:\n{_describe_flags()}")
         sys.exit(0)
+    if not is_utf8(package := os.path.dirname(__file__)):
+        raise ConfigError(f"the path of cnnrnn, {package}, is not UTF-8 - rename the folder, JAX takes no other")
     if TUNE.value:
         runtime.configure_process()
     return arguments
 
 
-def echo(line: str) -> None:
-    """Prints a line. If the reader has closed the pipe (`... | head`), the program continues without output."""
+def echo(text: str) -> None:
+    """Prints text. If the reader has closed the pipe (`... | head`), the program continues without output.
+
+    A name in the text may contain a line end: escape it with `errors.one_line`. Other control characters are escaped.
+    """
     try:
-        print(line, flush=True)
+        print(_without_controls(text), flush=True)
     except BrokenPipeError:
         _close_stdout()
+
+
+def note(text: str) -> None:
+    """Prints one line to standard error: what the user should know, and what is no error."""
+    print(one_line(text), file=sys.stderr, flush=True)
 
 
 def workdir(value: str | None) -> str:
@@ -115,6 +125,14 @@ def workdir(value: str | None) -> str:
     if not value:
         raise ConfigError("no --workdir - name the directory of the run, --workdir runs/NAME")
     return os.path.abspath(os.path.expanduser(value))
+
+
+def is_utf8(path: str) -> bool:
+    """Whether a path is UTF-8 on disk. JAX and Orbax, which are written in C++, take no other."""
+    try:
+        return os.fsencode(path).decode() == path
+    except UnicodeError:
+        return False
 
 
 def _suggestion(error: flags.UnrecognizedFlagError) -> str:
@@ -130,6 +148,11 @@ def _describe_flags() -> str:
     by_module = flags.FLAGS.flags_by_module_dict()
     own = [flag for module, group in by_module.items() if not module.startswith("absl") for flag in group]
     return "\n".join(f"  --{flag.name:12} {flag.help}" for flag in sorted(own, key=lambda flag: flag.name))
+
+
+def _without_controls(text: str) -> str:
+    """The lines of a text, each without what would control a terminal."""
+    return "\n".join(map(one_line, text.split("\n")))
 
 
 def _close_stdout() -> None:

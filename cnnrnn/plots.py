@@ -1,13 +1,30 @@
-"""The only module that draws: arrays in, a PNG out. Matplotlib is imported when it is needed."""
+"""The only module that draws: arrays in, a PNG out. Matplotlib is imported when it is needed.
 
-import textwrap
+A name is drawn as plain text: no character in it is markup. What DejaVu Sans lacks is drawn in another font of the
+system. If none has it, a box is drawn, and one line for each picture says so. Letters are joined, as Arabic and Hindi
+need it, since matplotlib 3.11.
+"""
+
+import functools
+import unicodedata
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from rich.cells import cell_len, set_cell_size
+
+from cnnrnn.command import note
+from cnnrnn.errors import one_line
 
 Series = dict[str, dict[str, list[tuple[int, float]]]]  # {metric: {split: [(step, value), ...]}}
 
 COLORS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
+PLAIN_TEXT = {"text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False}
+FONT = "DejaVu Sans"  # matplotlib brings it
+# begins the labels of a legend: so an Arabic name stays before its value, and one that starts with _ is not left out
+LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 GATES = {  # in the order of the panels
     "r": "reset gate: the part of the hidden state that is read",
     "z": "update gate: the part of the hidden state that remains",
@@ -37,36 +54,25 @@ def curves(
       unit: of the horizontal axis.
       references: {metric: {name: value}}, drawn as dashed lines.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure  # not pyplot, which has global state
-
-    figure = Figure(figsize=(5.2 * len(series), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=11)
-    panels = figure.subplots(1, len(series), squeeze=False)[0]
-    for panel, (metric, splits) in zip(panels, series.items(), strict=True):
-        for (split, points), color in zip(splits.items(), COLORS * len(splits), strict=False):
-            steps, values = zip(*points, strict=True)
-            marker = "o" if len(points) < 40 else None
-            panel.plot(
-                steps,
-                values,
-                color=color,
-                marker=marker,
-                markersize=3,
-                linewidth=1.4,
-                label=f"{split}, last {values[-1]:.4g}",
-            )
-        for (name, value), color in zip((references or {}).get(metric, {}).items(), COLORS[1:], strict=False):
-            panel.axhline(value, color=color, linestyle="--", linewidth=1.0, label=f"{name} {value:.4g}")
-        if metric in ("loss", "perplexity") and all(value > 0 for points in splits.values() for _, value in points):
-            panel.set_yscale("log")
-        panel.set_xlabel(unit)
-        panel.set_title(metric, fontsize=10)
-        panel.grid(alpha=0.25)
-        panel.legend(frameon=False, fontsize=9)
-        panel.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=130)
+    with _figure(file, (5.2 * len(series), 3.8), dpi=130) as figure:
+        figure.suptitle(_label(title, 45 * len(series)), fontsize=11)
+        panels = figure.subplots(1, len(series), squeeze=False)[0]
+        for panel, (metric, splits) in zip(panels, series.items(), strict=True):
+            for (split, points), color in zip(splits.items(), COLORS * len(splits), strict=False):
+                steps, values = zip(*points, strict=True)
+                marker = "o" if len(points) < 40 else None
+                label = f"{LEFT_TO_RIGHT}{_label(split, 30)}, last {values[-1]:.4g}"
+                panel.plot(steps, values, color=color, marker=marker, markersize=3, linewidth=1.4, label=label)
+            for (name, value), color in zip((references or {}).get(metric, {}).items(), COLORS[1:], strict=False):
+                label = f"{LEFT_TO_RIGHT}{_label(name, 30)} {value:.4g}"
+                panel.axhline(value, color=color, linestyle="--", linewidth=1.0, label=label)
+            if metric in ("loss", "perplexity") and all(value > 0 for points in splits.values() for _, value in points):
+                _set_log_scale(panel)
+            panel.set_xlabel(_label(unit, 50))
+            panel.set_title(_label(metric, 50), fontsize=10)
+            panel.grid(alpha=0.25)
+            panel.legend(frameon=False, fontsize=9)
+            panel.spines[["top", "right"]].set_visible(False)
 
 
 def gates(values: dict[str, np.ndarray], labels: list[str], file: Path, units: int = 40) -> None:
@@ -78,36 +84,30 @@ def gates(values: dict[str, np.ndarray], labels: list[str], file: Path, units: i
       file: the PNG to write.
       units: the number of rows. The units whose output varies most are drawn, sorted by the step of its maximum.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    output = values["h"]
+    output, labels = values["h"], [_label(label, 12) for label in labels]
     most_varied = np.argsort(-output.std(0), kind="stable")[:units]
     rows = most_varied[np.argsort(np.argmax(np.abs(output[:, most_varied]), axis=0), kind="stable")]
-    width = max(6.0, 1.5 + 0.19 * len(labels))
-    figure = Figure(figsize=(width, 0.6 + 1.9 * len(values)), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
-    for panel, name in zip(panels, sorted(values, key=[*GATES].index), strict=True):
-        steps = values[name]  # [T, H]
-        is_gate = " gate:" in GATES[name]  # between 0 and 1; the others are centered at 0
-        limit = 1.0 if is_gate else float(np.percentile(np.abs(steps[:, rows]), 99.5)) or 1.0
-        image = panel.imshow(
-            steps[:, rows].T,
-            aspect="auto",
-            interpolation="nearest",
-            cmap="viridis" if is_gate else "RdBu_r",
-            vmin=0.0 if is_gate else -limit,
-            vmax=limit,
-        )
-        panel.set_ylabel(f"{len(rows)} of {output.shape[1]} units", fontsize=7)
-        panel.set_title(f"{name}  {GATES[name]}", fontsize=9, loc="left")
-        panel.set_yticks([])
-        upright = max(map(len, labels)) == 1
-        panel.set_xticks(range(len(labels)), labels, fontsize=7, rotation=0 if upright else 60, ha="center")
-        panel.tick_params(length=0)
-        figure.colorbar(image, ax=panel, pad=0.01, fraction=0.02).ax.tick_params(labelsize=6)
-    figure.savefig(file, dpi=110)
+    upright = max(map(len, labels)) == 1
+    with _figure(file, (max(6.0, 1.5 + 0.19 * len(labels)), 0.6 + 1.9 * len(values)), dpi=110) as figure:
+        panels = figure.subplots(len(values), 1, squeeze=False)[:, 0]
+        for panel, name in zip(panels, sorted(values, key=[*GATES].index), strict=True):
+            steps = values[name]  # [T, H]
+            is_gate = " gate:" in GATES[name]  # between 0 and 1; the others are centered at 0
+            limit = 1.0 if is_gate else float(np.percentile(np.abs(steps[:, rows]), 99.5)) or 1.0
+            image = panel.imshow(
+                steps[:, rows].T,
+                aspect="auto",
+                interpolation="nearest",
+                cmap="viridis" if is_gate else "RdBu_r",
+                vmin=0.0 if is_gate else -limit,
+                vmax=limit,
+            )
+            panel.set_ylabel(f"{len(rows)} of {output.shape[1]} units", fontsize=7)
+            panel.set_title(f"{name}  {GATES[name]}", fontsize=9, loc="left")
+            panel.set_yticks([])
+            panel.set_xticks(range(len(labels)), labels, fontsize=7, rotation=0 if upright else 60, ha="center")
+            panel.tick_params(length=0)
+            figure.colorbar(image, ax=panel, pad=0.01, fraction=0.02).ax.tick_params(labelsize=6)
 
 
 def mistakes(images: np.ndarray, labels: list[str], predictions: list[str], file: Path, title: str) -> None:
@@ -119,21 +119,110 @@ def mistakes(images: np.ndarray, labels: list[str], predictions: list[str], file
       file: the PNG to write.
       title: of the figure.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = min(10, len(images))
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(max(6.5, 1.05 * columns), 0.5 + 1.25 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=10, parse_math=False)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.set_axis_off()
-    labels, predictions = ([textwrap.shorten(name, 18, placeholder="\N{HORIZONTAL ELLIPSIS}") for name in names]
-                       for names in (labels, predictions))  # fmt: skip
+    labels, predictions = ([_label(name, 16) for name in names] for names in (labels, predictions))
     words, size = ("{} \N{RIGHTWARDS ARROW} {}", 9) if max(map(len, labels + predictions)) < 3 else ("{}\nas {}", 6)
-    for panel, image, label, prediction in zip(panels, images, labels, predictions, strict=False):
-        panel.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
-        panel.set_title(words.format(label, prediction), fontsize=size, parse_math=False)
-    figure.savefig(file, dpi=110)
+    with _figure(file, (max(6.5, 1.05 * columns), 0.5 + 1.25 * rows), dpi=110) as figure:
+        figure.suptitle(_label(title, 75), fontsize=10)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels:
+            panel.set_axis_off()
+        for panel, image, label, prediction in zip(panels, images, labels, predictions, strict=False):
+            panel.imshow(image.squeeze(-1) if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=255)
+            panel.set_title(words.format(label, prediction), fontsize=size)
+
+
+@contextmanager
+def _figure(file: Path, size: tuple[float, float], dpi: int) -> Iterator:
+    """A matplotlib figure of a size in inches. It is written to the file when the context ends."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure  # not pyplot, which has global state
+
+    with rc_context(PLAIN_TEXT), warnings.catch_warnings():
+        # of each missing glyph of each label; `_choose_fonts` says it once
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from|Matplotlib currently does not support")
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        _choose_fonts(figure, file)
+        figure.savefig(file, dpi=dpi)
+
+
+def _label(name: str, width: int) -> str:
+    """A name as it is drawn: on one line, of at most so many columns of a terminal, and never invisible."""
+    name = one_line(name)
+    if all(unicodedata.category(character) in ("Zs", "Cf") for character in name):  # blanks and what has no width
+        name = "\N{OPEN BOX}" * len(name)
+    return name if cell_len(name) <= width else set_cell_size(name, width - 1) + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _set_log_scale(panel) -> None:
+    """Makes the vertical axis logarithmic, with plain numbers also where it spans less than a decade."""
+    from matplotlib.ticker import AutoLocator, LogLocator, NullFormatter, ScalarFormatter
+
+    panel.set_yscale("log")
+    low, high = panel.get_ylim()
+    if high < 10 * low:  # too short for the powers of ten
+        panel.yaxis.set_major_locator(AutoLocator())
+        panel.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
+    else:
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+        panel.yaxis.set_major_formatter("{x:g}")
+    panel.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _choose_fonts(figure, file: Path) -> None:
+    """Gives every text of a figure the fonts that have its characters. One line says if no font has one of them."""
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    families, missing = find_fonts(frozenset("".join(text.get_text() for text in texts)))
+    for text in texts:
+        text.set_fontfamily(families)
+    if missing:
+        first = min(missing)
+        named = f"{first} ({unicodedata.name(first, f'U+{ord(first):04X}')})"
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        note(f"{file.name}: no font here has {named}{more} - install one that has, such as Noto")
+
+
+@functools.cache
+def find_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """The families that together have the characters, DejaVu Sans first, and the characters that no font has.
+
+    The other fonts are opened only for characters that DejaVu Sans lacks. That takes a second where there are many.
+    """
+    from matplotlib import font_manager
+
+    visible = {c for c in characters if not c.isspace() and unicodedata.category(c) != "Cf"}
+    missing = visible - _glyphs(font_manager.findfont(FONT), visible)
+    # the files, not matplotlib's list, which is older than a font that was installed since
+    found = {file: _glyphs(file, missing) for file in font_manager.findSystemFonts()} if missing else {}
+    families = [FONT]
+    while missing & set().union(*found.values()):
+        best = max(found, key=lambda file: len(found[file] & missing))
+        font_manager.fontManager.addfont(best)
+        families.append(font_manager.get_font(best).family_name)
+        missing -= found[best]
+    return families, frozenset(missing)
+
+
+def _glyphs(file: str, characters: set[str]) -> set[str]:
+    """The characters that a font has an outline for. A font that is bold, slanted or made of bitmaps has none."""
+    from matplotlib.font_manager import ttfFontProperty
+    from matplotlib.ft2font import FT2Font
+
+    def has_outline(character: str) -> bool:  # a font of colored emoji may have an empty one
+        font.load_char(ord(character))
+        return len(font.get_path()[0]) > 0
+
+    try:
+        font = FT2Font(file)
+        properties = ttfFontProperty(font)
+        if properties.style != "normal" or not 400 <= properties.weight <= 500:
+            return set()
+        return {c for c in characters if font.get_char_index(ord(c)) and has_outline(c)}
+    except (OSError, RuntimeError, NotImplementedError):  # it cannot be read, or scaled
+        return set()

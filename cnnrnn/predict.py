@@ -41,7 +41,7 @@ def main(argv: list[str]) -> None:
     )
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:
-        print(json.dumps(answer.document, indent=2, ensure_ascii=False))
+        print(json.dumps(answer.document, indent=2))  # in ASCII: any terminal can show it, no name controls it
     else:
         for line in answer.lines:
             print(line)

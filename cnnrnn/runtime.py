@@ -57,7 +57,8 @@ def cache_dir() -> Path | None:
         directory = base / f"programs-{key}"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
-    except (OSError, RuntimeError):  # no home, a full or read-only disk
+        str(directory).encode()  # JAX takes no other path
+    except (OSError, RuntimeError, UnicodeError):  # no home, a full or read-only disk
         return None
     is_private = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     is_ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()

@@ -7,11 +7,12 @@ A module cnnrnn/reports/x.py belongs to cnnrnn/tasks/x.py and has a function
 import importlib
 import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from cnnrnn.command import note
 from cnnrnn.data.dataset import Dataset
+from cnnrnn.errors import join_lines
 from cnnrnn.reports import curves
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.workdir import atomic_write
@@ -60,6 +61,6 @@ def _attempt(draw: Callable[[], None], name: str) -> bool:
     try:
         draw()
     except Exception as error:
-        print(f"no {name}: {type(error).__name__}: {error}", file=sys.stderr)
+        note(f"no {name}: {type(error).__name__}: {join_lines(str(error))}")
         return False
     return True

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from flax import serialization, traverse_util
 
+from cnnrnn.command import note
 from cnnrnn.errors import CheckpointError, NumericalError, WorkdirError
 from cnnrnn.optim.nt_asgd import eval_params
 from cnnrnn.training.damage import find_trouble, first_line
@@ -125,7 +126,7 @@ class Checkpoints:
 
     def _rename_damaged(self, step: int, used: int) -> None:
         path = self.directory / str(step)
-        print(f"checkpoint {path} is damaged - that of step {used} is used instead", file=sys.stderr, flush=True)
+        note(f"checkpoint {path} is damaged - that of step {used} is used instead")
         if self._read_only:
             return
         corrupt = path.with_suffix(".corrupt")

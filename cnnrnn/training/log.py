@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cnnrnn.command import echo
-from cnnrnn.errors import WorkdirError
+from cnnrnn.errors import WorkdirError, one_line
 from cnnrnn.training.workdir import atomic_write
 
 
@@ -37,7 +37,7 @@ class Log:
             MofNCompleteColumn(),
             BarColumn(bar_width=24),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),  # a name may have [brackets]
         )
         self._bar = Progress(*columns, console=console, transient=True) if console.is_terminal else None
         self._task = self._bar.add_task("", total=end, completed=start) if self._bar else None
@@ -74,12 +74,12 @@ class Log:
             self._events.flush()
         except OSError as error:
             raise WorkdirError(f"cannot write the metrics: {error.strerror} - make room, then run it again") from error
-        self._latest[split] = f"{split} {describe(metrics)}"
+        self._latest[split] = f"{one_line(split)} {describe(metrics)}"
         line = f"step {step}  {self._latest[split]}"
         if self._bar is None:
             echo(line)
         elif split != "train":  # the bar shows the training metrics
-            self._bar.console.print(line, highlight=False)
+            self._bar.console.out(line, highlight=False)
 
     def has(self, step: int, split: str) -> bool:
         """Whether there is a record of a split at a step."""
@@ -110,7 +110,7 @@ def read(file: Path) -> list[dict]:
 
 def describe(metrics: dict[str, float]) -> str:
     """Metrics in one line, with four digits."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+    return "  ".join(f"{one_line(name)} {value:.4g}" for name, value in metrics.items())
 
 
 def _line(record: dict) -> str:

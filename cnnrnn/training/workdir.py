@@ -13,8 +13,11 @@ from ml_collections import ConfigDict
 
 from cnnrnn import config as configs
 from cnnrnn import config_file
+from cnnrnn.command import is_utf8
 from cnnrnn.errors import ConfigError, Interrupted, UserError, WorkdirError
 from cnnrnn.lookup import MissingModule
+
+SUMMARY = "summary"  # the part of dataset.json that is for people
 
 
 class Run(NamedTuple):
@@ -33,15 +36,16 @@ class Workdir:
     """Opens the directory of a run for training and locks it: `with Workdir(path, config) as workdir`.
 
     Raises:
-      WorkdirError: it cannot be written, or another process trains in it.
+      WorkdirError: it cannot be written, its path is not UTF-8, or another process trains in it.
       ConfigError: it contains a run with another config.
     """
 
     def __init__(self, path: str, config: ConfigDict):
+        _check_path(path)
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = open(self.path / ".lock", "a+", encoding="utf-8")
+            self._lock = open(self.path / ".lock", "a+", encoding="utf-8", errors="replace")
             with contextlib.ExitStack() as on_error:
                 on_error.callback(self._lock.close)
                 self._acquire()
@@ -63,11 +67,12 @@ class Workdir:
                 atomic_write(self.path / "FAILED", "".join(lines))
         self._lock.close()
 
-    def verify_dataset_info(self, infos: dict[str, dict]) -> None:
+    def verify_dataset_info(self, infos: dict[str, dict], summaries: dict[str, dict] | None = None) -> None:
         """Writes what is known of the data. Once there is a checkpoint, checks that it is the same.
 
         Args:
           infos: of each split. Of the splits other than "train" only what differs from it is written.
+          summaries: of each split, for people; they may change.
 
         Raises:
           WorkdirError: the data are not those of the run.
@@ -77,12 +82,14 @@ class Workdir:
         for split in infos.keys() - {"train"}:
             info[split] = {key: value for key, value in infos[split].items() if infos["train"].get(key) != value}
         info = json.loads(json.dumps(info))
-        if self._has_checkpoint and file.exists() and (old := _read_json(file)) != info:
-            changed = next(key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key))
-            raise WorkdirError(
-                f"the data of the run in {self.path} had another {changed} - give the same, or choose another --workdir"
-            )
-        atomic_write(file, json.dumps(info, indent=2) + "\n")
+        if self._has_checkpoint and file.exists():
+            old = {key: value for key, value in _read_json(file).items() if key != SUMMARY}
+            if changed := [key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key)]:
+                raise WorkdirError(
+                    f"the data of the run in {self.path} had another {changed[0]} - "
+                    "give the same, or choose another --workdir"
+                )
+        atomic_write(file, json.dumps(info | {SUMMARY: summaries or {}}, indent=2) + "\n")
 
     def _acquire(self) -> None:
         """Locks the directory, and writes into the lock who has it."""
@@ -117,6 +124,7 @@ def read_run(path: str) -> Run:
     Raises:
       WorkdirError: there is none, or it is damaged or of another version of the package.
     """
+    _check_path(path)
     for name in ("config.json", "dataset.json"):
         if not (Path(path) / name).is_file():
             raise WorkdirError(f"no trained run in {path} (no {name}) - give the --workdir of a training")
@@ -124,14 +132,15 @@ def read_run(path: str) -> Run:
 
 
 def atomic_write(file: Path, text: str) -> None:
-    """Writes a file so that a reader sees the old or the new text, never a part of it.
+    """Writes a file so that a reader sees the old or the new text, never a part of it. The file is always UTF-8.
 
     Raises:
       WorkdirError: it cannot be written.
     """
     part = file.with_name(f".{file.name}.part")
     try:
-        with open(part, "w", encoding="utf-8") as stream:
+        # a traceback may have the name of a file that is not UTF-8
+        with open(part, "w", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -140,6 +149,11 @@ def atomic_write(file: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise WorkdirError(f"cannot write {file}: {error.strerror} - make room, then run it again") from error
+
+
+def _check_path(path: str) -> None:
+    if not is_utf8(os.path.abspath(path)):
+        raise WorkdirError(f"the path {path} is not UTF-8, and Orbax takes no other - choose another --workdir")
 
 
 def _or_default(value: Any) -> str:

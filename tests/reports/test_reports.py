@@ -66,3 +66,22 @@ def test_an_error_is_a_warning_and_the_report_is_tried_again(tmp_path, monkeypat
     assert (tmp_path / "curves.png").exists() and not (tmp_path / "report.json").exists()
     reports.write(task, {"params": {}}, dataset, RECORDS, tmp_path)
     assert (tmp_path / "mistakes.png").exists() and (tmp_path / "report.json").exists()
+
+
+def test_a_library_that_fails_costs_one_line(tmp_path, monkeypatch, capsys, task_and_data):
+    def fail(*_):
+        raise TypeError("incompatible arguments:\n    1. (self)\n\nInvoked with: \x1b[2J\udce9")
+
+    monkeypatch.setattr("cnnrnn.plots.mistakes", fail)
+    reports.write(task_and_data[0], {"params": {}}, task_and_data[1], RECORDS, tmp_path)
+    line = r"no report of Classification: TypeError: incompatible arguments: 1. (self) Invoked with: \x1b[2J\xe9"
+    assert capsys.readouterr().err == line + "\n"
+
+
+def test_the_name_of_a_directory_is_no_markup(tmp_path, capsys, task_and_data):
+    """It is in the title of curves.png."""
+    for name in ("cost_$5_{x}_$", "$\\frac", "two\nlines", "[red]"):
+        (tmp_path / name).mkdir()
+        reports.write(task_and_data[0], {"params": {}}, task_and_data[1], RECORDS, tmp_path / name)
+        assert (tmp_path / name / "report.json").exists()
+    assert capsys.readouterr().err == ""

@@ -2,12 +2,15 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from cnnrnn.errors import ConfigError, Interrupted, WorkdirError
+from cnnrnn.errors import ConfigError, DataError, Interrupted, WorkdirError
 from cnnrnn.training.workdir import Workdir, atomic_write, read_run
+
+LATIN_1 = os.fsdecode(b"caf\xe9")  # a name that is not UTF-8
 
 
 def test_one_process_at_a_time(tmp_path, config):
@@ -125,6 +128,36 @@ def test_a_failure_leaves_its_reason_and_an_interruption_does_not(tmp_path, conf
     with pytest.raises(Interrupted), Workdir(str(tmp_path), config):
         raise Interrupted("stopped")
     assert not (tmp_path / "FAILED").exists()
+
+
+@pytest.mark.parametrize("kind", [DataError, ValueError])  # of a user, of a bug
+def test_a_failure_may_name_a_file_that_is_not_utf8(tmp_path, config, kind):
+    with pytest.raises(kind), Workdir(str(tmp_path), config):
+        raise kind(f"no file {LATIN_1}.png")
+    assert ".png" in (tmp_path / "FAILED").read_text(encoding="utf-8").splitlines()[-1]
+
+
+def test_a_failure_of_a_user_is_one_line(tmp_path, config):
+    with pytest.raises(DataError), Workdir(str(tmp_path), config):
+        raise DataError("no file a\n\x1b[2Jb")
+    assert (tmp_path / "FAILED").read_text() == "DataError: no file a\\n\\x1b[2Jb\n"
+
+
+def test_a_path_that_orbax_cannot_take(tmp_path, config):
+    """It is refused before the directory is made, and when the run in it is asked."""
+    path = os.path.join(tmp_path, LATIN_1)
+    for use in (lambda: Workdir(path, config), lambda: read_run(path)):
+        with pytest.raises(WorkdirError, match=r"the path .*caf\\xe9 is not UTF-8, .* - choose another --workdir"):
+            use()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_lock_with_any_content(tmp_path, config):
+    with Workdir(str(tmp_path), config):
+        (tmp_path / ".lock").write_bytes(b"process 7 on caf\xe9\x1b[2J")
+        with pytest.raises(WorkdirError) as raised:
+            Workdir(str(tmp_path), config)
+    assert "is in use by process 7 on caf\ufffd\\x1b[2J" in str(raised.value)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"seed": 0}', "\x00\x01"])
