@@ -1,10 +1,13 @@
 """Builders prepare original files without TensorFlow, and refuse others."""
 
+import functools
 import gzip
 import hashlib
+import http.server
 import io
 import sys
 import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,8 @@ import pytest
 from tensorflow_datasets.core.download.checksums import UrlInfo
 
 from cnnrnn.data import builders
-from cnnrnn.data.builders import cifar10, mnist, text
+from cnnrnn.data.builders import cifar10, mnist, originals, text
+from cnnrnn.data.builders.originals import Content
 from cnnrnn.errors import DataError
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "raw"
@@ -24,30 +28,43 @@ def load(builder: str, directory: Path, manual_dir: Path | None) -> dict[str, np
     return builders.load(f"mnist.{builder}", ("test",), str(directory / "store"), manual)["test"]
 
 
-def write_idx(file: Path, array: np.ndarray) -> None:
-    header = bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">i4").tobytes()
-    file.write_bytes(gzip.compress(header + array.tobytes()))
+def idx(array: np.ndarray) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + np.asarray(array.shape, ">i4").tobytes() + array.tobytes()
 
 
 @pytest.fixture
-def originals(tmp_path, monkeypatch):
-    """A folder with four small files in MNIST's format, known to the builder by their checksums."""
-    rng, folder, infos, arrays = np.random.default_rng(0), tmp_path / "originals", {}, {}
+def small_files(tmp_path, monkeypatch):
+    """A folder with four small files in MNIST's format, known to the builder by their contents."""
+    rng, folder, contents, arrays = np.random.default_rng(0), tmp_path / "originals", {}, {}
     folder.mkdir()
-    for (split, (images, labels)), count in zip(mnist.FILES.items(), (50, 20), strict=True):
+    for (split, names), count in zip(mnist.Mnist.FILES.items(), (50, 20), strict=True):
         arrays[split] = rng.integers(0, 256, (count, 28, 28), np.uint8), rng.integers(0, 10, count).astype(np.uint8)
-        for name, array in zip((images, labels), arrays[split], strict=True):
-            write_idx(folder / name, array)
-            data = (folder / name).read_bytes()
-            infos[mnist.Mnist.URL + name] = UrlInfo(
-                size=len(data), checksum=hashlib.sha256(data).hexdigest(), filename=name
-            )
-    monkeypatch.setattr(mnist.Mnist, "url_infos", infos)
+        for name, array in zip(names, arrays[split], strict=True):
+            data = idx(array)
+            contents[name] = Content(len(data), hashlib.sha256(data).hexdigest())
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+    monkeypatch.setattr(mnist.Mnist, "CONTENTS", contents)
     return folder, arrays
 
 
-def test_prepares_and_reads_what_the_files_hold(originals, tmp_path, capfd):
-    folder, arrays = originals
+@pytest.fixture
+def server(small_files, monkeypatch):
+    """Serves the small files where the builder downloads them from, known by the checksums they have now."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=small_files[0])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        url, infos = f"http://127.0.0.1:{server.server_port}/", {}
+        for file in small_files[0].iterdir():
+            checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+            infos[url + file.name] = UrlInfo(file.stat().st_size, checksum, file.name)
+        monkeypatch.setattr(mnist.Mnist, "URL", url)
+        monkeypatch.setattr(mnist.Mnist, "url_infos", infos)
+        yield
+        server.shutdown()
+
+
+def test_prepares_and_reads_what_the_files_hold(small_files, tmp_path, capfd):
+    folder, arrays = small_files
     splits = builders.load("mnist.Mnist", ("train", "test"), str(tmp_path / "store"), str(folder))
     for split, (images, labels) in arrays.items():
         read = splits[split]
@@ -58,8 +75,8 @@ def test_prepares_and_reads_what_the_files_hold(originals, tmp_path, capfd):
     assert capfd.readouterr().out.count("preparing mnist") == 1
 
 
-def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp_path, capfd):
-    first = load("Mnist", tmp_path, originals[0])
+def test_the_second_reading_is_the_same_with_or_without_its_cache(small_files, tmp_path, capfd):
+    first = load("Mnist", tmp_path, small_files[0])
     (cache,) = (tmp_path / "store").rglob("test.npz")
     again = load("Mnist", tmp_path, None)
     data = bytearray(cache.read_bytes())
@@ -72,8 +89,8 @@ def test_the_second_reading_is_the_same_with_or_without_its_cache(originals, tmp
         np.testing.assert_array_equal(array, remade[name])
 
 
-def test_damaged_records_are_refused(originals, tmp_path):
-    load("Mnist", tmp_path, originals[0])
+def test_damaged_records_are_refused(small_files, tmp_path):
+    load("Mnist", tmp_path, small_files[0])
     for file in (tmp_path / "store").rglob("*test*"):
         if file.suffix == ".npz":
             file.unlink()
@@ -83,17 +100,42 @@ def test_damaged_records_are_refused(originals, tmp_path):
         load("Mnist", tmp_path, None)
 
 
-def test_a_missing_file_is_named(originals, tmp_path):
-    (originals[0] / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(DataError, match="no t10k-labels-idx1-ubyte.gz in"):
-        load("Mnist", tmp_path, originals[0])
+def test_a_missing_file_is_named(small_files, tmp_path):
+    (small_files[0] / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="no t10k-labels-idx1-ubyte in .*: found train-labels-idx1-ubyte, .* - put"):
+        load("Mnist", tmp_path, small_files[0])
 
 
-def test_a_file_that_is_not_the_original_is_refused(originals, tmp_path):
-    write_idx(originals[0] / "t10k-labels-idx1-ubyte.gz", np.zeros(20, np.uint8))
-    with pytest.raises(DataError, match="not the original one") as refusal:
-        load("Mnist", tmp_path, originals[0])
+def test_a_file_that_is_not_the_original_is_refused(small_files, tmp_path):
+    (small_files[0] / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.zeros(20, np.uint8))))
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte.gz is not the original") as refusal:
+        load("Mnist", tmp_path, small_files[0])
     assert "\n" not in str(refusal.value)
+
+
+def test_mnist_is_not_taken_for_fashion_mnist(small_files, tmp_path, monkeypatch):
+    monkeypatch.setattr(mnist.FashionMnist, "OTHERS", {"MNIST": mnist.Mnist.CONTENTS})
+    strange = {name: Content(size, "0" * 64) for name, (size, *_) in mnist.Mnist.CONTENTS.items()}
+    monkeypatch.setattr(mnist.FashionMnist, "CONTENTS", strange)
+    with pytest.raises(
+        DataError, match="no train-images-idx3-ubyte, .* in .*: files of MNIST found, .* among them - put"
+    ):
+        load("FashionMnist", tmp_path, small_files[0])
+
+
+@pytest.mark.usefixtures("server")
+def test_downloaded_files_give_the_arrays_of_those_in_a_folder(small_files, tmp_path):
+    downloaded = load("Mnist", tmp_path / "downloaded", None)
+    read = load("Mnist", tmp_path / "read", small_files[0])
+    for name in ("image", "label"):
+        np.testing.assert_array_equal(downloaded[name], read[name])
+
+
+@pytest.mark.usefixtures("server")
+def test_a_download_that_is_not_the_original_is_refused(small_files, tmp_path):
+    (small_files[0] / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(28)))
+    with pytest.raises(DataError, match="what came for mnist is not the original"):
+        load("Mnist", tmp_path, None)
 
 
 def test_a_missing_network_is_reported_at_once(tmp_path, monkeypatch):
@@ -108,73 +150,100 @@ def test_a_missing_network_is_reported_at_once(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def color_archive(tmp_path, monkeypatch):
-    """A folder with a small archive in CIFAR-10's format, by a function that changes its members or its bytes."""
-    rng, folder = np.random.default_rng(0), tmp_path / "originals"
-    folder.mkdir()
-    monkeypatch.setattr(cifar10, "RECORDS", 6)
-    members = {
-        name: np.concatenate([rng.integers(0, 10, (6, 1)), rng.integers(0, 256, (6, 3072))], 1).astype(np.uint8)
-        for names in cifar10.MEMBERS.values()
-        for name in names
-    }
-
-    def make(change=lambda contents: None, damage=lambda data: data):
-        contents, buffer = {name: records.tobytes() for name, records in members.items()}, io.BytesIO()
-        change(contents)
-        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-            for name, content in contents.items():
-                entry = tarfile.TarInfo(f"{cifar10.FOLDER}/{name}")
-                entry.size = len(content)
-                archive.addfile(entry, io.BytesIO(content))
-        data = damage(buffer.getvalue())
-        (folder / cifar10.ARCHIVE).write_bytes(data)
-        info = UrlInfo(size=len(data), checksum=hashlib.sha256(data).hexdigest(), filename=cifar10.ARCHIVE)
-        monkeypatch.setattr(cifar10.Cifar10, "url_infos", {cifar10.Cifar10.URL + cifar10.ARCHIVE: info})
-        return folder
-
-    return make, members
+def color_files(monkeypatch):
+    """Six small files in CIFAR-10's format: a test file with one image of each class, training files with two."""
+    rng, files = np.random.default_rng(0), {}
+    for names in cifar10.Cifar10.FILES.values():
+        labels = rng.permutation(np.repeat(np.arange(10), len(names)))
+        pixels = rng.integers(0, 256, (len(labels), 3072))
+        records = np.concatenate([labels[:, None], pixels], 1).astype(np.uint8)
+        files |= {name: part.tobytes() for name, part in zip(names, np.split(records, len(names)), strict=True)}
+    contents = {}
+    for name, content in cifar10.Cifar10.CONTENTS.items():
+        start = hashlib.sha256(files[name][: 4 * cifar10.RECORD]).hexdigest()
+        contents[name] = Content(10 * cifar10.RECORD, content.sha256 and start, 4 * cifar10.RECORD)
+    monkeypatch.setattr(cifar10.Cifar10, "CONTENTS", contents)
+    return files
 
 
 def load_cifar10(directory: Path, folder: Path) -> dict[str, dict[str, np.ndarray]]:
     return builders.load("cifar10.Cifar10", ("train", "test"), str(directory / "store"), str(folder))
 
 
-def test_planes_of_color_become_pixels(color_archive, tmp_path):
-    make, members = color_archive
-    splits = load_cifar10(tmp_path, make())
-    for split, names in cifar10.MEMBERS.items():
+def write_files(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def write_archive(folder: Path, files: dict[str, bytes]) -> Path:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return write_files(folder, {"archive": buffer.getvalue()})
+
+
+@pytest.mark.parametrize("write", [write_files, write_archive])
+def test_planes_of_color_become_pixels(write, color_files, tmp_path):
+    splits = load_cifar10(tmp_path, write(tmp_path / "files", color_files))
+    for split, names in cifar10.Cifar10.FILES.items():
         images, labels = splits[split]["image"], splits[split]["label"]
-        assert images.dtype == np.uint8 and images.shape == (6 * len(names), 32, 32, 3)
-        records = np.concatenate([members[name] for name in names])
+        assert images.dtype == np.uint8 and images.shape == (10 * len(names), 32, 32, 3)
+        records = np.concatenate([np.frombuffer(color_files[name], np.uint8).reshape(10, 3073) for name in names])
         expected = {(r[1:1025].tobytes(), r[1025:2049].tobytes(), r[2049:].tobytes(), int(r[0])) for r in records}
         planes = [images[..., channel] for channel in range(3)]
         read = {(*(p.tobytes() for p in image), int(y)) for *image, y in zip(*planes, labels, strict=True)}
         assert read == expected
 
 
+def replace(data: bytes, at: int, value: int) -> bytes:
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("write", [write_files, write_archive])
 @pytest.mark.parametrize(
-    ("how", "words"),
+    ("name", "change", "words"),
     [
-        (dict(change=lambda contents: contents.pop("data_batch_3.bin")), "no data_batch_3.bin in"),
-        (dict(change=lambda contents: contents.update({"test_batch.bin": bytes(3073)})), "has 3073 bytes, not 18438"),
-        (dict(damage=lambda data: data[: len(data) // 2]), "is damaged"),
-        (dict(damage=lambda data: data[:12] + bytes(100) + data[112:]), "is damaged"),
-        (dict(damage=lambda data: b"no archive"), "is damaged"),
+        ("data_batch_1.bin", lambda data: replace(data, 99, data[99] ^ 1), "no data_batch_1.bin in .*not the original"),
+        ("test_batch.bin", lambda data: data[:3073], "no test_batch.bin in .*: found .*test_batch.bin.* is not"),
+        ("data_batch_5.bin", lambda data: replace(data, 0, 10), "do not have 5 images of each class"),
+        ("test_batch.bin", lambda data: replace(data, 9 * 3073, data[0]), "do not have 1 images of each class"),
     ],
 )
-def test_a_damaged_archive_is_refused(color_archive, tmp_path, how, words):
-    with pytest.raises(DataError, match=f"{words}.* - replace the archive") as refusal:
-        load_cifar10(tmp_path, color_archive[0](**how))
+def test_files_that_are_not_those_of_cifar10_are_refused(write, name, change, words, color_files, tmp_path):
+    color_files[name] = change(color_files[name])
+    with pytest.raises(DataError, match=f"{words}.* - put the original files there") as refusal:
+        load_cifar10(tmp_path, write(tmp_path / "files", color_files))
     assert "\n" not in str(refusal.value)
 
 
+def test_a_file_of_cifar10_under_the_name_of_another_is_refused(color_files, tmp_path):
+    color_files["data_batch_3.bin"] = color_files["data_batch_2.bin"]
+    with pytest.raises(DataError, match="data_batch_2.bin and data_batch_3.bin in .* are equal - put"):
+        load_cifar10(tmp_path, write_files(tmp_path / "files", color_files))
+
+
+def test_the_original_archive_is_known_by_its_checksum(color_files, tmp_path, monkeypatch):
+    color_files["data_batch_1.bin"] = bytes(10 * cifar10.RECORD)  # nothing in it is held to anything else
+    folder = write_archive(tmp_path / "files", color_files)
+    data = (folder / "archive").read_bytes()
+    url = cifar10.Cifar10.URL + "cifar-10-binary.tar.gz"
+    info = UrlInfo(len(data), hashlib.sha256(data).hexdigest(), "cifar-10-binary.tar.gz")
+    with pytest.raises(DataError, match="no data_batch_1.bin in"):
+        load_cifar10(tmp_path, folder)
+    monkeypatch.setattr(cifar10.Cifar10, "url_infos", {url: info})
+    assert load_cifar10(tmp_path, folder)["train"]["image"].shape == (50, 32, 32, 3)
+
+
 REAL_SETS = {
-    "mnist": (mnist.Mnist, 4),
-    "fashion_mnist": (mnist.FashionMnist, 4),
-    "tiny_shakespeare": (text.TinyShakespeare, 1),
-    "penn_treebank": (text.PennTreebank, 3),
-    "cifar10": (cifar10.Cifar10, 1),
+    "mnist": mnist.Mnist,
+    "fashion_mnist": mnist.FashionMnist,
+    "tiny_shakespeare": text.TinyShakespeare,
+    "penn_treebank": text.PennTreebank,
 }
 
 
@@ -186,20 +255,58 @@ def real_folder(name: str) -> Path:
 
 @pytest.mark.parametrize("name", REAL_SETS)
 def test_the_real_files_have_the_registered_sums(name):
-    folder, (builder, count) = real_folder(name), REAL_SETS[name]
-    infos = {info.filename: info for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
-    assert len(infos) == count
-    for file, info in infos.items():
-        assert hashlib.sha256((folder / file).read_bytes()).hexdigest() == info.checksum
+    folder, builder = real_folder(name), REAL_SETS[name]
+    infos = [info for url, info in builder.url_infos.items() if builder.URL and url.startswith(builder.URL)]
+    assert len(infos) == (len(builder.CONTENTS) if builder.URL else 0)
+    for info in infos:
+        assert hashlib.sha256((folder / info.filename).read_bytes()).hexdigest() == info.checksum
+    found = originals.find(builder.CONTENTS, originals.list_files(folder))
     if "mnist" in name:
-        assert mnist.read_idx(folder / "t10k-labels-idx1-ubyte.gz").shape == (10_000,)
+        assert mnist.read_idx(found["t10k-labels-idx1-ubyte"]).shape == (10_000,)
+
+
+def test_the_real_images_have_the_registered_sums():
+    with np.load(
+        real_folder("cifar10_sample") / "cifar10_genuine_train4000_test1000.npz", allow_pickle=False
+    ) as sample:
+        for split, name in (("train", "data_batch_1.bin"), ("test", "test_batch.bin")):
+            images, labels = sample[f"x_{split}"], sample[f"y_{split}"]
+            planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+            records = np.concatenate([labels[:, None], planes], 1)
+            content = cifar10.Cifar10.CONTENTS[name]
+            assert records.dtype == np.uint8 and records.size == content.prefix
+            assert hashlib.sha256(records.tobytes()).hexdigest() == content.sha256
+
+
+def test_fashion_mnist_as_debian_packs_it_is_that_of_the_originals(tmp_path):
+    """Packed again by `gzip -9n`, the largest file by `-1n`, which takes a tenth of the time; one is not packed."""
+    folder, raw = real_folder("fashion_mnist"), tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    contents = {file.name.removesuffix(".gz"): gzip.decompress(file.read_bytes()) for file in folder.iterdir()}
+    for name, data in contents.items():
+        level = 1 if name.startswith("train-images") else 9
+        (raw / f"{name}.gz").write_bytes(gzip.compress(data, level, mtime=0))
+        assert (raw / f"{name}.gz").read_bytes() != (folder / f"{name}.gz").read_bytes()
+    (raw / "train-labels-idx1-ubyte.gz").unlink()
+    (raw / "train-labels.idx1-ubyte").write_bytes(contents["train-labels-idx1-ubyte"])
+    splits = builders.load("mnist.FashionMnist", ("train", "test"), str(tmp_path / "store"), str(raw.parent))
+    for split, (images, labels) in mnist.FashionMnist.FILES.items():
+        expected = zip(mnist.read_idx(contents[images]), mnist.read_idx(contents[labels]), strict=True)
+        read = zip(splits[split]["image"], splits[split]["label"], strict=True)
+        assert sorted((x.tobytes(), int(y)) for x, y in read) == sorted((x.tobytes(), int(y)) for x, y in expected)
 
 
 def test_texts_come_back_byte_for_byte(tmp_path):
-    folder, files = real_folder("penn_treebank"), text.PennTreebank.FILES
-    splits = builders.load("text.PennTreebank", tuple(files), str(tmp_path), str(folder))
-    for split, name in files.items():
+    """The Penn Treebank as Mikolov packed it, and Shakespeare's plays under another name."""
+    folder, plays = real_folder("penn_treebank"), (real_folder("tiny_shakespeare") / "input.txt").read_bytes()
+    originals_folder, store = write_files(tmp_path / "files", {"tinyshakespeare.txt": plays}), str(tmp_path / "store")
+    with tarfile.open(originals_folder / "simple-examples.tgz", "w:gz", compresslevel=1) as archive:
+        archive.add(folder, "simple-examples/data")
+    splits = builders.load("text.PennTreebank", tuple(text.PennTreebank.FILES), store, str(originals_folder))
+    for split, (name,) in text.PennTreebank.FILES.items():
         assert splits[split]["text"].tobytes() == (folder / name).read_bytes()
+    splits = builders.load("text.TinyShakespeare", ("whole",), store, str(originals_folder))
+    assert splits["whole"]["text"].tobytes() == plays
 
 
 def test_the_penn_treebank_is_never_downloaded(tmp_path):

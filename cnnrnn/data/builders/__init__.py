@@ -1,20 +1,59 @@
 """TFDS builders that need no TensorFlow, and the reading of their sets into memory."""
 
-import hashlib
 import importlib
 import os
 import sys
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import tensorflow_datasets as tfds
 
-from cnnrnn.command import echo
+from cnnrnn.command import echo, note
+from cnnrnn.data.builders import originals
 from cnnrnn.errors import DataError
 
 READ_SIZE = 4096  # examples read at a time
 Arrays = dict[str, np.ndarray]
+
+
+class PublishedBuilder(tfds.core.GeneratorBasedBuilder):
+    """Prepares a set from its original files, found in a folder or downloaded. TensorFlow is not needed.
+
+    A subclass has `VERSION`, `_info` and `_generate_examples`, which is given {name: bytes} of a split.
+
+    Attributes:
+      URL: where the originals are; None if they are never downloaded. checksums.tsv lists them, packed.
+      FILES: {split: names of its contents}.
+      CONTENTS: what the files hold, see `originals.find`.
+      OTHERS: the contents of sets that are easily mistaken for this one, by their names.
+      found: {name: bytes}, the contents of the files of a folder; None downloads them.
+    """
+
+    URL: str | None = None
+    FILES: Mapping[str, Sequence[str]] = {}
+    CONTENTS: originals.Contents = {}
+    OTHERS: Mapping[str, originals.Contents] = {}
+    found: dict[str, bytes] | None = None
+
+    @property
+    def downloads(self) -> dict[str, tfds.download.checksums.UrlInfo]:
+        """{address: the size, checksum and name of the file there}."""
+        return {url: info for url, info in self.url_infos.items() if self.URL and url.startswith(self.URL)}
+
+    def find(self, files: Sequence[str]) -> dict[str, bytes]:
+        """The contents of the set, by their names, as they are found in files.
+
+        Raises:
+          DataError: one is missing.
+        """
+        return originals.find(self.CONTENTS, files, self.OTHERS)
+
+    def _split_generators(self, dl_manager):
+        found = self.found or self.find(dl_manager.download(list(self.downloads)))
+        files = {split: {name: found[name] for name in names} for split, names in self.FILES.items()}
+        return {split: self._generate_examples(contents) for split, contents in files.items()}
 
 
 def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str | None) -> dict[str, Arrays]:
@@ -25,7 +64,7 @@ def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str
       splits: of the builder.
       data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets. The arrays are saved beside the
         records, where the next call reads them.
-      manual_dir: a folder with the original files; None downloads them.
+      manual_dir: a folder with the original files, in it or below it, see `originals`; None downloads them.
 
     Returns:
       For each split {feature: [N, ...]} in the order of the prepared records.
@@ -33,17 +72,14 @@ def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str
     Raises:
       DataError: the set is neither there nor can it be downloaded, or it is damaged.
     """
-    import tensorflow_datasets as tfds
-
     directory = Path(data_dir).expanduser() if data_dir else Path.home() / ".cache" / "cnnrnn" / "datasets"
-    originals = Path(manual_dir).expanduser() if manual_dir else None
     module, _, attribute = name.partition(".")
     try:
         builder = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)(
             data_dir=directory, file_format="array_record"
         )
         if not Path(builder.data_dir).exists():
-            _prepare(tfds, builder, directory, originals)
+            _prepare(builder, directory, Path(manual_dir).expanduser() if manual_dir else None)
     except OSError as error:
         raise DataError(
             f"cannot prepare {name} in {directory}: {error} - set --config.data.data_dir to a writable folder"
@@ -52,15 +88,16 @@ def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str
     return {split: _read_cache(cache) or _decode(builder, split, cache) for split, cache in caches.items()}
 
 
-def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
-    _require_sources(builder, manual_dir)
+def _prepare(builder: PublishedBuilder, data_dir: Path, manual_dir: Path | None) -> None:
+    if manual_dir is None:
+        _require_network(builder)
+    else:
+        builder.found = builder.find(originals.list_files(manual_dir))
     echo(f"preparing {builder.name} in {builder.data_dir}, once")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     folder = data_dir / "downloads" / builder.name  # not shared: sets have equal file names
-    settings = tfds.download.DownloadConfig(
-        manual_dir=manual_dir, extract_dir=folder / "extracted", force_checksums_validation=True
-    )
+    settings = tfds.download.DownloadConfig(extract_dir=folder / "extracted", force_checksums_validation=True)
     import requests  # TFDS downloads with it
 
     try:
@@ -70,32 +107,25 @@ def _prepare(tfds, builder, data_dir: Path, manual_dir: Path | None) -> None:
             f"cannot download {builder.name}: {error} - try again, or set --config.data.manual_dir"
         ) from error
     except Exception as error:
-        if "checksum" in str(error):  # of a download: the files of a folder have been checked before
+        if "checksum" in str(error):  # of a download: the contents of a folder have been checked before
             raise DataError(f"what came for {builder.name} is not the original - try again: {error}") from error
         raise
+    builder.found = None  # frees the memory
 
 
-def _require_sources(builder, manual_dir: Path | None) -> None:
+def _require_network(builder: PublishedBuilder) -> None:
     """Fails at once where the download manager would fail after minutes of trying."""
-    originals = {url: info for url, info in builder.url_infos.items() if url.startswith(builder.URL)}
-    names = ", ".join(info.filename for info in originals.values())
-    if manual_dir is not None:
-        for info in originals.values():
-            file = manual_dir / info.filename
-            if not file.is_file():
-                raise DataError(f"no {file.name} in {manual_dir} - put the original files there: {names}")
-            if hashlib.sha256(file.read_bytes()).hexdigest() != info.checksum:
-                raise DataError(f"{file} is not the original one of {builder.name} - replace it or name another folder")
-        return
-    if builder.URL.startswith("manual:"):
+    if not builder.downloads:
         raise DataError(
-            f"{builder.name} is not downloaded - put {names} into a folder and name it: --config.data.manual_dir=FOLDER"
+            f"{builder.name} is not downloaded - put {', '.join(builder.CONTENTS)} into a folder and name it: "
+            "--config.data.manual_dir=FOLDER"
         )
     import requests
 
     try:
-        requests.head(next(iter(originals)), timeout=10, allow_redirects=True).raise_for_status()
+        requests.head(next(iter(builder.downloads)), timeout=10, allow_redirects=True).raise_for_status()
     except requests.RequestException as error:
+        names = ", ".join(info.filename for info in builder.downloads.values())
         raise DataError(
             f"cannot reach {builder.URL} ({type(error).__name__}) to download {builder.name} - "
             f"put {names} into a folder and name it: --config.data.manual_dir=FOLDER"
@@ -109,7 +139,7 @@ def _read_cache(cache: Path) -> Arrays | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # the checksums of a zip file detect every flipped bit
-        print(f"{cache} is damaged: it is made anew from the records", file=sys.stderr, flush=True)
+        note(f"{cache} is damaged: it is made anew from the records")
         return None
 
 
