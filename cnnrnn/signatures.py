@@ -5,6 +5,7 @@ The annotation of a parameter says what a config may give it, and whether that m
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import inspect
@@ -64,7 +65,7 @@ class Parameter(NamedTuple):
 
     Attributes:
       annotation: int, float, bool, str, None, `Literal`, `tuple[X, ...]`, `tuple[X, Y]`, unions of these, and
-        `Annotated` with a `Range`. Values of any other type are refused.
+        `Annotated` with a `Range`. Values of any other type are refused. For a tuple of one its item may be given.
       required: whether it has no default.
     """
 
@@ -212,13 +213,24 @@ def _literal(kind: Any, text: str) -> Any:
 
 
 def _first_fit(annotation: Any, value: Any, convert: Callable[[Any, Any], Any]) -> Any:
-    """The value as the first of the types that it fits. None is tried first, and text, which fits all, last."""
-    for kind in sorted(_alternatives(annotation), key=lambda kind: (kind is not type(None), kind is str)):
-        try:
+    """The value as the first of the types that it fits. None is tried first, and text, which fits all, last.
+
+    A value that fits none may be the only item of a tuple.
+    """
+    kinds = sorted(_alternatives(annotation), key=lambda kind: (kind is not type(None), kind is str))
+    for kind in kinds:
+        with contextlib.suppress(TypeError, ValueError, OverflowError, SyntaxError):
             return convert(kind, value)
-        except (TypeError, ValueError, OverflowError, SyntaxError):
-            pass
+    for item in [] if isinstance(value, (tuple, list)) else filter(None, map(_item, kinds)):
+        with contextlib.suppress(ValueError):
+            return (_first_fit(item, value, convert),)
     raise ValueError(f"{value!r} does not fit {annotation}")
+
+
+def _item(kind: Any) -> Any:
+    """The type of the item if the kind is a tuple that may have one item, else None."""
+    parts = typing.get_args(_base(kind))
+    return parts[0] if typing.get_origin(_base(kind)) is tuple and parts[1:] in ((), (...,)) else None
 
 
 def _convert(kind: Any, value: Any) -> Any:

@@ -1,12 +1,14 @@
 """A run on a user's own text, from the command line: trained, asked, and refused in one line."""
 
 import json
+import random
 
 import pytest
 from conftest import assert_refused, run_command
 
 PYDOC = "configs/pydoc_lstm.py"
-LINES = "the clouds are in the sky .\nthe fish are in the sea .\n" * 120
+SENTENCES = ["the clouds are in the sky .\n", "the fish are in the sea .\n"]
+LINES = "".join(random.Random(0).choices(SENTENCES, k=240))  # in no order: what comes next only the sentence tells
 SMALL = [
     "--config.data.unit=word",
     "--config.data.window=7",

@@ -20,7 +20,7 @@ class Source(Protocol):
     """The examples of a split, with random access. Several threads and processes may read them at once.
 
     Two methods are optional: `__getitems__(indices) -> list[Example]`, if examples are read faster together; and
-    `take(indices) -> Batch`, if all examples are rows of arrays.
+    `take(indices) -> Batch`, if all examples are rows of arrays. So is the attribute `nbytes`, of what is in memory.
 
     Attributes:
       fingerprint: a checksum of the examples, or of what is known about them without reading them all.
@@ -52,6 +52,7 @@ class ArraySource:
         self.fingerprint = 0
         for name in sorted(arrays):
             self.fingerprint = zlib.crc32(np.ascontiguousarray(arrays[name]), self.fingerprint)
+        self.nbytes = sum(array.nbytes for array in arrays.values())
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -83,6 +84,12 @@ def collate(examples: Sequence[Example], length: int | None = None) -> Batch:
     """
     fields = {name: [_as_array(example[name]) for example in examples] for name in examples[0]}
     return {name: _stack(name, rows, length) for name, rows in fields.items() if rows[0].dtype.kind in "biufc"}
+
+
+def count_labels(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, int]:
+    """The number of examples of each class: {name: count}. The labels [N] are indices of the names."""
+    counts = np.bincount(labels, minlength=len(class_names)).tolist()
+    return dict(zip(class_names, counts, strict=True))
 
 
 def pad_batch(batch: Batch, size: int) -> Batch:
@@ -134,6 +141,7 @@ class Dataset:
       dims: what the model must know of the data, such as {"num_classes": 10}.
       info: stored by a run as JSON, so that its model can be used without the data set, and a change of the data set is
         noticed. The dims, the number of examples and the fingerprint are added.
+      summary: what was understood of the data, as a JSON object for people: a run stores it, and `--dry_run` prints it.
       workers: how batches are made ahead: 0 by threads, n by n processes. With None they are not made ahead.
       timeout: seconds to wait for a batch, if they are made ahead.
 
@@ -152,6 +160,7 @@ class Dataset:
         *,
         dims: dict[str, int],
         info: dict[str, Any],
+        summary: dict[str, Any] | None = None,
         workers: int | None = None,
         timeout: float = 300.0,
     ):
@@ -159,6 +168,7 @@ class Dataset:
             raise DataError("the split has no examples - name a set that has some")
         self.source, self.sampler, self.dims = source, sampler, dims
         self.info = {**info, "dims": dims, "num_examples": len(source), "fingerprint": source.fingerprint}
+        self.summary = {"examples": len(source)} if summary is None else summary
         self.num_batches = sampler.num_batches
         self._make, self._prefetcher = BatchMaker(source, sampler, collate), None
         if workers is not None:

@@ -1,7 +1,6 @@
 """Texts as streams of tokens: one that comes with Python, two published sets, and the user's files."""
 
 import importlib
-import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +8,15 @@ import numpy as np
 
 from cnnrnn.data.dataset import Batch, Dataset, Example
 from cnnrnn.data.sampling import WindowSampler
-from cnnrnn.data.vocabulary import Vocabulary, normalise, tokenize
+from cnnrnn.data.text_files import WHOLE, TextFile, find_texts
+from cnnrnn.data.tokens import Encoded, Tokens, encode
+from cnnrnn.data.vocabulary import Vocabulary
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import NonNegativeInt, PositiveInt, Rate, Resumable, did_you_mean
 
-SPLIT_FILES = {"train": ("train",), "validation": ("valid", "validation", "dev"), "test": ("test",)}
-Texts = dict[str, str]  # {"train": text, "validation": text, ...}
+DATA_DIR = "~/.cache/cnnrnn/datasets"
+MAX_TOKENS = 2**31 - 1  # of a split: indices are int32
+SAMPLE_SIZE = 100_000  # tokens among which a line is sought
 
 
 def stream(
@@ -53,29 +55,26 @@ def stream(
       DataError: there is no such text, it is not UTF-8, or it is too short.
     """
     del seed
-    texts = _read(source, unit, held_out, data_dir, manual_dir)
-    tokenized = {split: tokenize(text, unit) for split, text in texts.items()}
-    for split, (tokens, _) in tokenized.items():
-        if not any(token.strip() for token in tokens):
-            raise DataError(f"the {split} text of {source} is empty - give one with words in it (see data.held_out)")
-    if (have := len(tokenized["train"][0])) < batch_size * window:
-        raise DataError(
-            f"the training text of {source} has {have} {unit}s, fewer than one window of {window} for each of "
-            f"{batch_size} rows - lower data.window or data.batch_size, or give more text"
-        )
-    train, *others = (tokens for tokens, _ in tokenized.values())
-    vocabulary = Vocabulary.build(unit, train, others, vocab_size)
+    files, left_out = _find(source, data_dir, manual_dir)
+    folder = Path(data_dir or DATA_DIR).expanduser() / "texts"
+    encoded = encode(files, unit, vocab_size, held_out, folder)
+    _check(encoded, source, unit, batch_size, window)
     datasets = {}
-    for split, (tokens, characters) in tokenized.items():
-        token_source = TokenSource(vocabulary.encode(tokens), characters, vocabulary)
-        is_train = split == "train"
-        size = batch_size if is_train else eval_batch_size
-        datasets[split] = make_dataset(token_source, size, window, None if is_train else warmup)
+    for split, tokens in encoded.splits.items():
+        is_train, unknown = split == "train", encoded.unknown[split]
+        summary = {f"{unit}s": len(tokens.ids), "not in the vocabulary": unknown}
+        if is_train:
+            summary |= {"vocabulary": len(encoded.vocabulary.tokens), "left out": left_out}
+        token_source = TokenSource(tokens, encoded.vocabulary)
+        size, before = (batch_size, None) if is_train else (eval_batch_size, warmup)
+        datasets[split] = make_dataset(token_source, size, window, before, summary)
     return datasets
 
 
-def make_dataset(source: "TokenSource", batch_size: int, window: int, warmup: int | None) -> Dataset:
-    """The windows of a text. For `batch_size`, `window` and `warmup` see `WindowSampler`.
+def make_dataset(
+    source: "TokenSource", batch_size: int, window: int, warmup: int | None, summary: dict | None = None
+) -> Dataset:
+    """The windows of a text. For `batch_size`, `window` and `warmup` see `WindowSampler`, for `summary` `Dataset`.
 
     A batch has int32 [B, T] "tokens", "targets" (the tokens after them) and "characters" (of each target); and "reset"
     [B], "mask" and "index" [B, T], see `Dataset.batch`.
@@ -85,6 +84,7 @@ def make_dataset(source: "TokenSource", batch_size: int, window: int, warmup: in
         WindowSampler(len(source), batch_size, window, warmup),
         dims={"vocab_size": len(source.vocabulary.tokens)},
         info={"inference": "text", "text": source.vocabulary.info, "num_tokens": len(source)},
+        summary=summary,
     )
 
 
@@ -92,96 +92,78 @@ class TokenSource:
     """The tokens of a text. Example i has token i - 1 as input and token i as target; a line end precedes the first.
 
     Args:
-      tokens: [N] int32.
-      characters: [N], the number of characters of each token.
+      tokens: N of them.
       vocabulary: of the tokens.
     """
 
-    def __init__(self, tokens: np.ndarray, characters: np.ndarray, vocabulary: Vocabulary):
-        self.tokens, self.characters, self.vocabulary = tokens, characters, vocabulary
-        self._previous = np.concatenate([[vocabulary.line_end], tokens[:-1]]).astype(np.int32)  # [N]
-        self.fingerprint = zlib.crc32(np.ascontiguousarray(tokens))
+    def __init__(self, tokens: Tokens, vocabulary: Vocabulary):
+        self.ids, self.characters = tokens
+        self.vocabulary, self.fingerprint = vocabulary, tokens.fingerprint
+        self.nbytes = sum(part.nbytes for part in tokens if part is not None and not isinstance(part, np.memmap))
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.ids)
 
     def __getitem__(self, index: int) -> Example:
-        return {"tokens": self._previous[index], "targets": self.tokens[index], "characters": self.characters[index]}
+        return {name: rows[0] for name, rows in self.take(np.array([index])).items()}
 
     def take(self, indices: np.ndarray) -> Batch:
         """See `dataset.Source`."""
-        return self[indices]
+        previous = np.where(indices == 0, self.vocabulary.line_end, self.ids[np.maximum(indices - 1, 0)])
+        characters = np.ones(indices.shape) if self.characters is None else self.characters[indices]
+        batch = {"tokens": previous, "targets": self.ids[indices], "characters": characters}
+        return {name: rows.astype(np.int32) for name, rows in batch.items()}
 
     def sample_line(self, max_length: int = 60) -> tuple[np.ndarray, list[str]]:
-        """A line near the start of the text, after a line end: its tokens [T] int32, and each as it is displayed."""
-        ends = np.flatnonzero(self.tokens == self.vocabulary.line_end)[:50]
-        lines = [line for line in np.split(self.tokens, ends + 1)[:-1] if len(line) < max_length]
-        line = max(lines, key=len, default=self.tokens[: max_length - 1])
+        """A line near the start of the text, after a line end: its tokens [T] int32, and each as it is displayed.
+
+        A line without <unk> is preferred.
+        """
+        ids, unknown = self.ids[:SAMPLE_SIZE], self.vocabulary.unknown
+        ends = np.flatnonzero(ids == self.vocabulary.line_end)[:50]
+        lines = [line for line in np.split(ids, ends + 1)[:-1] if len(line) < max_length]
+        line = max(lines, key=lambda line: (unknown not in line, len(line)), default=ids[: max_length - 1])
         line = np.concatenate([[self.vocabulary.line_end], line])
         return line.astype(np.int32), [self.vocabulary.display(token) for token in line]
 
 
-def _read(source: str, unit: str, held_out: float, data_dir: str | None, manual_dir: str | None) -> Texts:
+def _check(encoded: Encoded, source: str, unit: str, batch_size: int, window: int) -> None:
+    for split, tokens in encoded.splits.items():
+        if encoded.blank[split] == len(tokens.ids):
+            raise DataError(f"the {split} text of {source} is empty - give one with words in it (see data.held_out)")
+        if len(tokens.ids) > MAX_TOKENS:
+            raise DataError(f"the {split} text of {source} has more than {MAX_TOKENS:,} {unit}s - give a part of it")
+    if (have := len(encoded.splits["train"].ids)) < batch_size * window:
+        raise DataError(
+            f"the training text of {source} has {have} {unit}s, fewer than one window of {window} for each of "
+            f"{batch_size} rows - lower data.window or data.batch_size, or give more text"
+        )
+
+
+def _find(source: str, data_dir: str | None, manual_dir: str | None) -> tuple[dict[str, list[TextFile]], dict]:
+    """The files of each split, or the one text that is to be divided, and what was left out."""
     if source == "pydoc":
         topics = importlib.import_module("pydoc_data.topics").topics
-        return _split("\n".join(topics[name] for name in sorted(topics)), unit, held_out)
+        return {WHOLE: ["\n".join(topics[name] for name in sorted(topics)).encode()]}, {}
     if source == "tiny_shakespeare":
-        return _split(_load("text.TinyShakespeare", ("whole",), data_dir, manual_dir)["whole"], unit, held_out)
+        return _load("text.TinyShakespeare", (WHOLE,), data_dir, manual_dir), {}
     if source == "penn_treebank":
-        return _load("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir)
+        return _load("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir), {}
     path = Path(source).expanduser()
-    if path.is_file():
-        return _split(_decode(path), unit, held_out)
-    if not path.is_dir():
+    if not path.exists():
         known = did_you_mean(source, ["pydoc", "tiny_shakespeare", "penn_treebank"], otherwise="")
         raise DataError(f"no text file or folder {source}{known or ' - name one, data.source'}")
-    if named := _named_splits(path):
-        return {split: _decode(file) for split, file in named.items()}
-    files = sorted(path.rglob("*.txt"))
-    if not files:
-        raise DataError(f"no *.txt in {path} - put text files there")
-    return _split("\n".join(map(_decode, files)), unit, held_out)
+    files, listing = find_texts(path)
+    if listing is None:
+        return files, {}
+    listing.print_left_out()
+    return files, listing.summary()
 
 
-def _named_splits(folder: Path) -> dict[str, Path]:
-    """The files of a folder that are named after splits: train and others, or none."""
-    named: dict[str, Path] = {}
-    for split, names in SPLIT_FILES.items():
-        files = [file for file in sorted(folder.glob("*.txt")) if file.stem.rpartition(".")[2] in names]
-        if len(files) > 1:
-            raise DataError(f"{files[0].name} and {files[1].name} in {folder} both look like {split} - leave one there")
-        if files:
-            named[split] = files[0]
-    if named and not {"train"} < named.keys():
-        raise DataError(
-            f"{next(iter(named.values()))} is named after a split - "
-            "put train.txt and valid.txt or test.txt there, or rename it"
-        )
-    return named
-
-
-def _split(text: str, unit: str, held_out: float) -> Texts:
-    """The start of a text for training and its end for validation. Words are not divided."""
-    at = int(len(text) * (1 - held_out))
-    if unit != "character":
-        at = next((index for index in range(at, len(text)) if text[index].isspace()), len(text))
-    return {"train": text[:at], "validation": text[at:]}
-
-
-def _decode(file: Path) -> str:
-    try:
-        data = file.read_bytes()
-        return normalise(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{file} is no UTF-8 text: byte {error.start} is {data[error.start]:#04x} - convert it to UTF-8"
-        ) from error
-    except OSError as error:
-        raise DataError(f"cannot read {file}: {error.strerror} - check its name and rights") from error
-
-
-def _load(builder: str, splits: tuple[str, ...], data_dir: str | None, manual_dir: str | None) -> Texts:
+def _load(
+    builder: str, splits: tuple[str, ...], data_dir: str | None, manual_dir: str | None
+) -> dict[str, list[bytes]]:
     from cnnrnn.data import builders  # imports TFDS
 
     arrays = builders.load(builder, splits, data_dir, manual_dir)
-    return {split: features["text"].tobytes().decode("utf-8") for split, features in arrays.items()}
+    return {split: [features["text"].tobytes()] for split, features in arrays.items()}

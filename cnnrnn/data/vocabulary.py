@@ -1,12 +1,13 @@
 """From text to tokens and back: what a token is, and which tokens there are."""
 
 import collections
-import re
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import regex
 
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import did_you_mean
@@ -14,15 +15,21 @@ from cnnrnn.signatures import did_you_mean
 UNKNOWN = "<unk>"
 LINE_END = "\n"
 PATTERNS = {  # what a token is, for each unit but "character"
-    "word": re.compile(r"\n|<\w+>|\w+(?:['’-]\w+)*|[^\w\s]"),  # a word, or one punctuation mark
-    "token": re.compile(r"\n|[^\s]+"),  # text between whitespace, for text that is tokenized already
+    # text up to the next boundary of words, as Unicode Standard Annex 29 defines it (w), or a mark such as <unk>
+    "word": regex.compile(r"(?V1w)\n|<\w+>|\S.*?\b"),
+    "token": regex.compile(r"\n|[^\s]+"),  # text between whitespace, for text that is tokenized already
 }
-CLOSING, OPENING = set(".,;:!?)]}’”%…"), set("([{‘“")
+LINE_ENDS = regex.compile(r"\r\n|[\r\x85\u2028\u2029]")  # of all systems, and Unicode's
+CLOSING, OPENING = set(".,;:!?)]}’”%…।॥、。，！？"), set("([{‘“")
+JOINING = set("-‐")  # written without blanks on either side
+UNSPACED = regex.compile(  # scripts that put no blanks between words
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}、。，！？]"
+)
 
 
 def normalise(text: str) -> str:
     """The text with line feeds as line ends and accented letters as one character (NFC)."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", LINE_END))
+    return unicodedata.normalize("NFC", LINE_ENDS.sub(LINE_END, text))
 
 
 def tokenize(text: str, unit: str) -> tuple[list[str], np.ndarray]:
@@ -37,9 +44,17 @@ def tokenize(text: str, unit: str) -> tuple[list[str], np.ndarray]:
     """
     if unit == "character":
         return list(text), np.ones(len(text), np.int32)
-    matches = list(PATTERNS[unit].finditer(text))
-    edges = [0, *(match.start() for match in matches[1:]), len(text)] if matches else [0]
-    return [match.group() for match in matches], np.diff(edges).astype(np.int32)
+    tokens, starts = [], []
+    for match in PATTERNS[unit].finditer(text):  # matches are large, and not kept
+        tokens.append(match.group())
+        starts.append(match.start())
+    edges = [0, *starts[1:], len(text)] if tokens else [0]
+    return tokens, np.diff(edges).astype(np.int32)
+
+
+def is_part_of_word(character: str) -> bool:
+    """Whether a character continues a word: a letter, a digit, a combining mark, or what joins them."""
+    return unicodedata.category(character[0])[0] in "LMN" or character in {*"'’-_", "\u200c", "\u200d"}
 
 
 class Vocabulary(NamedTuple):
@@ -94,6 +109,11 @@ class Vocabulary(NamedTuple):
         """The id of the line end, after which every text begins."""
         return self.tokens.index(LINE_END)
 
+    @property
+    def unknown(self) -> int | None:
+        """The id of <unk>, None if there is none."""
+        return self.tokens.index(UNKNOWN) if UNKNOWN in self.tokens else None
+
     def encode(self, tokens: Sequence[str]) -> np.ndarray:
         """The ids of tokens, int32 [len(tokens)].
 
@@ -115,17 +135,23 @@ class Vocabulary(NamedTuple):
         return [token for token in dict.fromkeys(tokens) if token not in known]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of token ids. Words are separated by spaces, except before closing and after opening marks."""
+        """The text of token ids.
+
+        Words are separated by blanks, except before closing and after opening marks, around hyphens, and in scripts
+        that have none.
+        """
         tokens = [self.tokens[token_id] for token_id in ids]
         if self.unit == "character":
             return "".join(tokens)
-        text = LINE_END
-        for token in tokens:
-            blank = not text.endswith(LINE_END) and token != LINE_END
-            if self.unit == "word":
-                blank = blank and token not in CLOSING and text[-1] not in OPENING
-            text += f" {token}" if blank else token
-        return text[1:]
+        blanks = [a != LINE_END != b and self._has_blank(a, b) for a, b in itertools.pairwise(tokens)]
+        return "".join(f"{' ' * blank}{token}" for blank, token in zip([False, *blanks], tokens, strict=False))
+
+    def _has_blank(self, word: str, following: str) -> bool:
+        if self.unit == "token":
+            return True
+        if following in CLOSING or word[-1] in OPENING or JOINING & {word, following}:
+            return False
+        return not (UNSPACED.match(word[-1]) and UNSPACED.match(following))
 
     def display(self, token_id: int) -> str:
         """A token as it can be shown alone."""

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from cnnrnn import config as configs
-from cnnrnn.errors import UserError, WorkdirError
+from cnnrnn.errors import UserError, WorkdirError, one_line
 from cnnrnn.training.workdir import Run
 
 
@@ -75,7 +75,7 @@ def percent(probability: float) -> str:
 
 def probability_lines(rows: list[tuple[float, str]]) -> list[str]:
     """One line for each (probability, name)."""
-    return [f"  {percent(probability):>4} {name}" for probability, name in rows]
+    return [f"  {percent(probability):>4} {one_line(name)}" for probability, name in rows]
 
 
 def _find_module(run: Run, workdir: Path) -> ModuleType:

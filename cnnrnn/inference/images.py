@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnrnn.errors import ConfigError, DataError, WorkdirError
+from cnnrnn.errors import ConfigError, DataError, WorkdirError, one_line
 from cnnrnn.inference import Answer, Request, load_task, probability_lines
 from cnnrnn.training.workdir import Run
 
@@ -27,7 +27,7 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
     for (file, _), row in zip(images, probabilities, strict=True):
         ranked = sorted(zip(map(float, row), names, strict=True), key=lambda pair: -pair[0])
         document.append({"file": file, "classes": [{"name": name, "probability": p} for p, name in ranked]})
-        lines += [file, *probability_lines(ranked[: request.top])]
+        lines += [one_line(file), *probability_lines(ranked[: request.top])]
     return Answer(document, lines, errors)
 
 

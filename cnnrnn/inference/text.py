@@ -1,13 +1,13 @@
 """Continues the user's text: the most likely next words with their probabilities, and a sampled continuation."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from cnnrnn.command import note
 from cnnrnn.errors import ConfigError, DataError, WorkdirError
-from cnnrnn.inference import Answer, Request, load_task, probability_lines
+from cnnrnn.inference import Answer, Request, load_task, percent, probability_lines
 from cnnrnn.training.workdir import Run
 
 
@@ -26,18 +26,26 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
     prefill = jax.jit(task.prefill)  # the variables are an argument, not constants of the program
 
     def continuation(variables, carry, logits, key):
-        step = lambda carry, token: task.prefill(variables, carry, token[:, None])  # noqa: E731
+        def step(carry, token):
+            carry, logits = task.prefill(variables, carry, token[:, None])
+            return carry, _without_unknown(logits, vocabulary)
+
+        logits = _without_unknown(logits, vocabulary)
         return generate(step, carry, logits, key, request.length, request.temperature, request.top_k)
 
-    words = _next_words(partial(prefill, variables), task.init_carry(1), tokens, vocabulary, request.top)
+    words, unknown = _next_words(partial(prefill, variables), task.init_carry(1), tokens, vocabulary, request.top)
     sampled = ()
     if request.length:
         carry, logits = prefill(variables, task.init_carry(1), tokens[None])
         sampled = jax.jit(continuation)(variables, carry, logits, jax.random.key(request.seed))[0]
     text = vocabulary.decode([*tokens[1:], *map(int, sampled)])
     rows = [{"word": word, "probability": probability} for probability, word in words]
-    lines = [request.prompt, *probability_lines(words), *(("", text) if request.length else ())]
-    return Answer({"prompt": request.prompt, "next": rows, "text": text}, lines)
+    document = {"prompt": request.prompt, "next": rows, "text": text}
+    lines = [request.prompt, *probability_lines(words)]
+    if unknown is not None:
+        document["unknown"] = unknown
+        lines.append(f"  {percent(unknown):>4} for all {vocabulary.unit}s that are not in the vocabulary")
+    return Answer(document, lines + (["", text] if request.length else []))
 
 
 def _prompt_of(request: Request, workdir: Path) -> str:
@@ -60,24 +68,43 @@ def _encode(prompt: str, run: Run):
     words, _ = tokenize(normalise(prompt), vocabulary.unit)
     tokens = vocabulary.encode([vocabulary.tokens[vocabulary.line_end], *words])
     for word in vocabulary.oov(words):
-        print(f"{vocabulary.unit} {word!r} is not in the vocabulary: read as {UNKNOWN}", file=sys.stderr)
+        note(f"{vocabulary.unit} {word!r} is not in the vocabulary: read as {UNKNOWN}")
     return tokens, vocabulary
 
 
-def _next_words(prefill, carry, tokens, vocabulary, top: int) -> list[tuple[float, str]]:
-    """(probability, word) of the most likely next words. For a model of characters, words after a space."""
+def _without_unknown(logits, vocabulary):
+    """Logits [..., V] by which <unk>, which stands for many words and is none, is never sampled."""
+    import jax.numpy as jnp
+
+    if vocabulary.unknown is None or len(vocabulary.tokens) < 2:
+        return logits
+    return jnp.where(np.arange(logits.shape[-1]) == vocabulary.unknown, -jnp.inf, logits)
+
+
+def _next_words(prefill, carry, tokens, vocabulary, top: int) -> tuple[list[tuple[float, str]], float | None]:
+    """(probability, word) of the most likely next words, and the probability of <unk>, None if there is none.
+
+    For a model of characters the words are those after a blank.
+    """
     import jax
 
+    from cnnrnn.data.vocabulary import is_part_of_word
     from cnnrnn.decoding import most_likely_words
 
-    is_blank = np.array([not token.strip() for token in vocabulary.tokens])  # [V]
-    if vocabulary.unit != "character" or " " not in vocabulary.tokens:
-        probabilities = np.asarray(jax.nn.softmax(prefill(carry, tokens[None])[1][0]))  # [V]
-        likeliest = np.argsort(-probabilities, kind="stable")[:top]
-        return [(float(probabilities[token]), vocabulary.display(token)) for token in likeliest]
-    if not is_blank[tokens[-1]]:
-        tokens = np.append(tokens, np.int32(vocabulary.tokens.index(" ")))
-    is_letter = np.array([token.isalnum() or token in "'’-_" for token in vocabulary.tokens])  # [V]
+    names, unknown = vocabulary.tokens, vocabulary.unknown
+    is_blank = np.array([not token.strip() for token in names])  # [V]
+    of_words = vocabulary.unit == "character" and " " in names
+    if of_words and not is_blank[tokens[-1]]:
+        tokens = np.append(tokens, np.int32(names.index(" ")))
+    carry, logits = prefill(carry, tokens[None])
+    probabilities = np.asarray(jax.nn.softmax(logits[0]))  # [V]
+    unknown_probability = None if unknown is None else float(probabilities[unknown])
+    is_unknown = np.arange(len(names)) == (-1 if unknown is None else unknown)
+    if not of_words:
+        likeliest = np.argsort(np.where(is_unknown, 1.0, -probabilities), kind="stable")[:top]
+        words = [(float(probabilities[id_]), vocabulary.display(id_)) for id_ in likeliest if not is_unknown[id_]]
+        return words, unknown_probability
+    is_letter = np.array([is_part_of_word(token) for token in names])  # [V]
     step = lambda carry, token: prefill(carry, token[:, None])  # noqa: E731
-    words = most_likely_words(step, *prefill(carry, tokens[None]), is_letter, is_blank, top)
-    return [(probability, vocabulary.decode(word)) for probability, word in words]
+    words = most_likely_words(step, carry, logits, is_letter, is_blank | is_unknown, top)
+    return [(probability, vocabulary.decode(word)) for probability, word in words], unknown_probability

@@ -5,6 +5,7 @@ import pytest
 
 from cnnrnn.data import text
 from cnnrnn.data.text import TokenSource, make_dataset
+from cnnrnn.data.tokens import Tokens
 from cnnrnn.data.vocabulary import Vocabulary
 from cnnrnn.errors import DataError
 
@@ -14,7 +15,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz\n"
 def make_stream(count, batch_size, window, warmup=None):
     """Targets 0, 1, 2, ...: each is its offset in the text."""
     vocabulary = Vocabulary("character", tuple(LETTERS))
-    source = TokenSource(np.arange(count, dtype=np.int32), np.ones(count, np.int32), vocabulary)
+    source = TokenSource(Tokens(np.arange(count, dtype=np.uint16), None), vocabulary)
     return make_dataset(source, batch_size, window, warmup)
 
 
@@ -122,9 +123,9 @@ def test_a_file_without_text_is_refused(tmp_path, content, message):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train", "valid", "dev"], "both look like validation"),
-        (["train"], "is named after a split"),
-        (["test", "book"], "is named after a split"),
+        (["train", "valid", "dev"], "dev.txt and .*valid.txt are both for validation"),
+        (["train"], "nothing to evaluate in .*: understood train.txt as train"),
+        (["test", "book"], "no training text in .*: understood test.txt as test"),
     ],
 )
 def test_files_named_after_splits_are_not_mixed(tmp_path, names, message):

@@ -10,6 +10,7 @@ import pytest
 
 from cnnrnn.data.dataset import Dataset
 from cnnrnn.data.text import TokenSource, make_dataset
+from cnnrnn.data.tokens import Tokens
 from cnnrnn.data.vocabulary import Vocabulary
 from cnnrnn.metrics import split_steps
 from cnnrnn.models.recurrent_lm import RecurrentLM
@@ -27,7 +28,7 @@ TASK = LanguageModelling(MODEL)
 def make_stream(batch_size, window, warmup=None, count=1003) -> Dataset:
     rng = np.random.default_rng(0)
     tokens = (np.cumsum(rng.integers(0, 3, count)) % 8).astype(np.int32)
-    source = TokenSource(tokens, rng.integers(1, 4, count, np.int32), VOCABULARY)
+    source = TokenSource(Tokens(tokens, rng.integers(1, 4, count, np.int32)), VOCABULARY)
     return make_dataset(source, batch_size, window, warmup)
 
 

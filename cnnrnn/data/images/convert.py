@@ -16,17 +16,18 @@ The rule, in this order:
   7. Else the image is scaled to fit inside the input, and the rest is filled with the color of its border.
 """
 
-import struct
+import contextlib
+import io
+import os
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from cnnrnn.data.files import is_regular
 from cnnrnn.errors import DataError
 
 # What Pillow only warns of, it can read. Filters are set here because all threads share them.
@@ -35,10 +36,13 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # Pillow passes none of them to another program
 INK_THRESHOLD = 64  # of 255, after stretching: the least ink of a pixel of the shape
 EMPTY_THRESHOLD = 24  # of 255: an image whose strongest ink is weaker is empty
-DECODE_ERRORS = (  # what Pillow raises at damaged files
-    OSError, ValueError, TypeError, SyntaxError, EOFError, LookupError, ArithmeticError, NotImplementedError,
-    struct.error, zlib.error, Image.DecompressionBombError,
-)  # fmt: skip
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
+TURNS = {  # by the orientation in EXIF
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 def read(
@@ -63,12 +67,14 @@ def read(
       DataError: see `open_image`.
     """
     with open_image(file, name) as image:
-        if center_crop:  # so that a photograph of 40 megapixels is not decoded in full; only JPEG has this
-            image.draft(None, (2 * max(shape[:2]),) * 2)
+        with _as_data_error(file if name is None else name):
+            if center_crop:  # so that a photograph of 40 megapixels is not decoded in full; only JPEG has this
+                image.draft(None, (2 * max(shape[:2]),) * 2)
+            image.load()
         return convert(image, shape, light_on_dark, ink_size, center_crop)
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
     """An image file whose header has been read: `with open_image(file) as image`.
 
@@ -76,14 +82,28 @@ def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Iterator
       file, name: see `read`.
 
     Raises:
-      DataError: the file is missing, no image, damaged or larger than Pillow's limit. Errors of decoding within the
-        context are among them.
+      DataError: the file is missing, no image, damaged or larger than Pillow's limit.
     """
-    name = file if name is None else name
+    with contextlib.ExitStack() as stack:
+        with _as_data_error(file if name is None else name):
+            if isinstance(file, (str, Path)):
+                if os.path.exists(file) and not os.path.isdir(file) and not is_regular(file):
+                    raise DataError(f"{file} is no regular file - name an image file")
+                file = stack.enter_context(open(file, "rb"))
+            image = stack.enter_context(Image.open(_without_metadata(file), formats=FORMATS))
+        yield image
+
+
+@contextlib.contextmanager
+def _as_data_error(name: str | Path) -> Iterator[None]:
+    """Turns every error of reading a file, by this name, into a DataError."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            yield image
+        yield
+    except (DataError, MemoryError):
+        raise
     except FileNotFoundError:
+        if os.path.islink(name):
+            raise DataError(f"{name} is a link to a file that is missing - fetch it or delete the link") from None
         raise DataError(f"no file {name} - check the name") from None
     except IsADirectoryError:
         raise DataError(f"{name} is a folder - name the image files in it") from None
@@ -91,8 +111,29 @@ def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Iterator
         raise DataError(f"{name} may not be read - change its rights") from None
     except UnidentifiedImageError:
         raise DataError(f"{name} is no image that can be read - give a file of {', '.join(FORMATS)}") from None
-    except DECODE_ERRORS as error:
-        raise DataError(f"{name} cannot be read as an image: {error} - replace the file") from None
+    except Exception as error:  # Pillow raises errors of many types at damaged files
+        what = str(error) or type(error).__name__
+        raise DataError(f"{name} cannot be read as an image: {what} - replace the file") from None
+
+
+def _without_metadata(file: BinaryIO) -> BinaryIO:
+    """A PNG with the chunks that its pixels and its orientation need; any other file as it is.
+
+    Pillow refuses a PNG for a damaged or a large chunk of text.
+    """
+    if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
+        file.seek(0)
+        return file
+    chunks = [PNG_SIGNATURE]
+    while len(header := file.read(8)) == 8:
+        length = int.from_bytes(header[:4], "big")
+        if header[4:] in PNG_CHUNKS:
+            chunks += [header, file.read(length + 4)]  # with its checksum
+        else:
+            file.seek(length + 4, os.SEEK_CUR)
+        if header[4:] == b"IEND":
+            break
+    return io.BytesIO(b"".join(chunks))
 
 
 def convert(
@@ -133,7 +174,8 @@ def convert(
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
     """One upright, opaque frame of mode L or RGB."""
-    image = ImageOps.exif_transpose(image)
+    if (turn := TURNS.get(_orientation(image))) is not None:
+        image = image.transpose(turn)
     if image.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(image, np.float64))
         limits = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if image.mode != "F" and 2**bits > values.max()]
@@ -146,6 +188,14 @@ def _flatten(image: Image.Image, mode: str) -> Image.Image:
         background = Image.new("RGBA", image.size, "black" if is_light else "white")
         image = Image.alpha_composite(background, image)
     return image.convert(mode)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation that the metadata tell, from 1, upright, to 8. Damaged metadata tell none."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # Pillow raises errors of many types at damaged metadata
+        return 1
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:

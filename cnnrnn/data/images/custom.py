@@ -3,19 +3,19 @@
 import contextlib
 import dataclasses
 import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
 
-from cnnrnn.data.dataset import ArraySource, Batch, Dataset, Example
+from cnnrnn.data.dataset import ArraySource, Batch, Dataset, Example, count_labels
 from cnnrnn.data.images import convert
 from cnnrnn.data.images.folders import open_folder
 from cnnrnn.data.images.records import open_records
 from cnnrnn.data.prefetch import count_cores
+from cnnrnn.data.progress import progress
 from cnnrnn.data.sampling import SequentialSampler, ShuffledSampler
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import NonNegativeInt, PositiveFloat, PositiveInt, Resumable
@@ -52,9 +52,9 @@ def image_set(
     Args:
       seed: of the order of the training examples.
       source: a folder that has a folder for each class, DIR/CLASS/*; or DIR/train/CLASS/* beside DIR/test/CLASS/*,
-        DIR/validation/CLASS/* (valid, val, dev) or both. Folders inside that of a class belong to it. Hidden files are
-        skipped, and files without the suffix of an image are left out. If there is only train, a tenth of each class,
-        rounded up, is held out to test: `folders.hold_out`.
+        DIR/validation/CLASS/* or both, in any of the spellings of `files.split_of`. Folders inside that of a class
+        belong to it. For what is left out see `files.Listing`; files without the suffix of an image are left out too.
+        If there is only train, a tenth of each class, rounded up, is held out to test: `folders.hold_out`.
         Or "tfds:NAME", "tfds:NAME/CONFIG", "tfds:NAME:VERSION", a set that TFDS has prepared as array_record, with one
         image feature and one label. A test split without labels is left out. If there is only train, every tenth
         example is held out to test. A label that is out of range is refused when its example is read.
@@ -75,24 +75,31 @@ def image_set(
     """
     if source.startswith("tfds:"):
         class_names, found, shape = open_records(source.removeprefix("tfds:"), data_dir)
+        left_out = {}
     else:
-        (class_names, found), shape = open_folder(source), None
+        (class_names, found, left_out), shape = open_folder(source), None
     if len(class_names) < 2:
         raise DataError(f"the set {source} has only one class, {class_names[0]} - name one of at least two")
-    shape = _choose_shape(found["train"], shape, size, grayscale)
+    is_chosen = size is not None and grayscale is not None
+    seen = None if shape or is_chosen else _look_at(found["train"])
+    shape = _choose_shape(shape, seen, size, grayscale)
     sources = {split: ImageSource(labelled, shape) for split, labelled in found.items()}
     count = sum(map(len, sources.values()))
     decoded = _decode(sources, count) if count * math.prod(shape) <= memory_limit else None
     rule = {"shape": list(shape), "light_on_dark": False, "ink_size": None, "center_crop": True}  # see convert.read
     info = {"inference": "images", "class_names": list(class_names), "images": rule}
     dims, datasets = {"num_classes": len(class_names)}, {}
+    summaries = {split: _summarize(labelled, class_names) for split, labelled in found.items()}
+    summaries["train"] |= {"as they are": str(seen)} if seen else {}
+    summaries["train"] |= {"input": " x ".join(map(str, shape)), "left out": left_out}
     for split, images in sources.items():
         count, is_train = len(images), split == "train"
         sampler = ShuffledSampler(count, batch_size, seed) if is_train else SequentialSampler(count, eval_batch_size)
+        settings = {"dims": dims, "info": info, "summary": summaries[split]}
         if decoded is None:
-            datasets[split] = Dataset(images, sampler, dims=dims, info=info, workers=workers, timeout=timeout)
+            datasets[split] = Dataset(images, sampler, workers=workers, timeout=timeout, **settings)
         else:
-            datasets[split] = Dataset(ArraySource(decoded[split]), sampler, dims=dims, info=info)
+            datasets[split] = Dataset(ArraySource(decoded[split]), sampler, **settings)
     return datasets
 
 
@@ -101,9 +108,11 @@ class LabelledImages(Protocol):
 
     Attributes:
       fingerprint: see `dataset.Source`.
+      labels: [N] int32, None if they are known only with the images.
     """
 
     fingerprint: int
+    labels: np.ndarray | None
 
     def __len__(self) -> int: ...
 
@@ -146,24 +155,55 @@ class ImageSource:
         return examples
 
 
-def _choose_shape(train: LabelledImages, shape: Shape | None, size: int | None, grayscale: bool | None) -> Shape:
+def _summarize(labelled: LabelledImages, class_names: Sequence[str]) -> dict:
+    counts = {} if labelled.labels is None else {"classes": count_labels(labelled.labels, class_names)}
+    return {"images": len(labelled), **counts}
+
+
+class Seen(NamedTuple):
+    """What the headers of some images of a set say.
+
+    Attributes:
+      sizes: [N, 2], the width and height of each.
+      is_grayscale: whether all are.
+    """
+
+    sizes: np.ndarray
+    is_grayscale: bool
+
+    def __str__(self) -> str:
+        order = np.argsort(self.sizes.prod(1), kind="stable")
+        least, median, most = self.sizes[order[[0, len(order) // 2, -1]]].tolist()
+        sizes = "{} x {}".format(*least)
+        if least != most:
+            sizes += ", {} x {} (median) to {} x {}".format(*median, *most)
+        return f"{sizes} pixels, {'grayscale' if self.is_grayscale else 'color'}"
+
+
+def _look_at(train: LabelledImages) -> Seen:
+    sizes, modes = [], set()
+    for file, name, _ in train.locate(np.unique(np.linspace(0, len(train) - 1, MAX_HEADERS).astype(int))):
+        with convert.open_image(file, name) as image:
+            sizes.append(image.size)
+            modes.add(image.mode.partition(";")[0])
+    return Seen(np.array(sizes), modes <= GRAYSCALE_MODES)
+
+
+def _choose_shape(shape: Shape | None, seen: Seen | None, size: int | None, grayscale: bool | None) -> Shape:
     """H, W, C: what the user chose, what the set says, or what suits the images."""
-    if shape is None and (size is None or grayscale is None):
-        sides, modes = [], set()
-        for file, name, _ in train.locate(np.unique(np.linspace(0, len(train) - 1, MAX_HEADERS).astype(int))):
-            with convert.open_image(file, name) as image:
-                sides.append(min(image.size))
-                modes.add(image.mode.partition(";")[0])
-        side = int(np.clip(np.median(sides), *SIZE_RANGE))
-        shape = (side, side, 1 if modes <= GRAYSCALE_MODES else 3)
-    height, width, channels = shape or (size, size, None)
+    if shape is None and seen is None:
+        shape = size, size, None
+    elif shape is None:
+        side = int(np.clip(np.median(seen.sizes.min(1)), *SIZE_RANGE))
+        shape = side, side, 1 if seen.is_grayscale else 3
+    height, width, channels = shape
     return size or height, size or width, channels if grayscale is None else 1 if grayscale else 3
 
 
 def _decode(sources: dict[str, ImageSource], count: int) -> dict[str, Batch]:
     """All images and labels of the splits, as arrays."""
     decoded = {}
-    with _progress(count) as advance, _cancelled_on_error(ThreadPoolExecutor(count_cores())) as pool:
+    with progress("decoding images", count) as advance, _cancelled_on_error(ThreadPoolExecutor(count_cores())) as pool:
         for split, source in sources.items():
             images = np.empty((len(source), *source.shape), np.uint8)
             labels = np.empty(len(source), np.int32)
@@ -187,18 +227,3 @@ def _cancelled_on_error(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-@contextlib.contextmanager
-def _progress(count: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, elsewhere nothing."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield lambda done: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        task = bar.add_task("decoding images", total=count)
-        yield lambda done: bar.advance(task, done)

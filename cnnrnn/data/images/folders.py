@@ -2,21 +2,19 @@
 
 import dataclasses
 import os
-import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
+from cnnrnn.command import note
+from cnnrnn.data.files import RUN, SPLITS, Listing, split_of
+from cnnrnn.data.images.convert import FORMATS
 from cnnrnn.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-PARTS = {  # the names that the folder of a split may have, in capitals or not
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-}
+SUFFIXES = tuple(name for name, format in Image.registered_extensions().items() if format in FORMATS)
 Classes = dict[str, list[str]]  # {class: paths of its files, relative to its folder}
 
 
@@ -50,8 +48,8 @@ class ImageFiles:
             yield path, path, int(self.labels[index])
 
 
-def open_folder(source: str) -> tuple[list[str], dict[str, ImageFiles]]:
-    """The class names and the splits, "train" first, of a folder; see `custom.image_set`.
+def open_folder(source: str) -> tuple[list[str], dict[str, ImageFiles], dict]:
+    """The class names, the splits, "train" first, and what was left out, of a folder; see `custom.image_set`.
 
     Raises:
       DataError: there is no such folder, it cannot be read, or it does not have a folder of images for each class.
@@ -59,20 +57,13 @@ def open_folder(source: str) -> tuple[list[str], dict[str, ImageFiles]]:
     root = Path(source).expanduser()
     if not root.is_dir():
         raise DataError(f"no folder {source} with images - name one, data.source, or a prepared set, tfds:NAME")
-    folders, left_out = _split_folders(root), []
-    found = {split: _find_classes(folder, left_out) for split, folder in folders.items()}
-    if left_out:
-        count = f"{len(left_out)} file{'s' * (len(left_out) > 1)}"
-        print(f"left out {count} of {root}, no images of a class; the first: {left_out[0]}", file=sys.stderr)
+    listing = Listing(root)
+    root = _outermost(listing, root)
+    folders = _split_folders(listing, root)
+    found = {split: _find_classes(listing, folder) for split, folder in folders.items()}
+    listing.print_left_out()
+    _check_classes(found, folders)
     train = found["train"]
-    if len(train) < 2:
-        raise DataError(f"only one class folder in {folders['train']}, {next(iter(train))} - give at least two")
-    for name, files in train.items():
-        if not files:
-            raise DataError(f"no images in {folders['train'] / name} - put some there or delete the folder")
-    for split, classes in found.items():
-        for name in classes.keys() - train.keys():
-            raise DataError(f"{folders[split] / name} is of no class in {folders['train']} - add it there or delete it")
     if len(found) == 1:
         folders["test"] = folders["train"]
         found = dict(zip(("train", "test"), _hold_out_of_classes(train, folders["train"]), strict=True))
@@ -80,7 +71,7 @@ def open_folder(source: str) -> tuple[list[str], dict[str, ImageFiles]]:
     for split, files in splits.items():
         if not len(files):
             raise DataError(f"no images in {folders[split]} - put some there or delete the folder")
-    return [*train], splits
+    return [*train], splits, listing.summary()
 
 
 def hold_out(names: Sequence[str]) -> list[str]:
@@ -93,53 +84,97 @@ def hold_out(names: Sequence[str]) -> list[str]:
     return ranked[: -(-len(ranked) // 10)]
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split that has one. If none is called train, the root is the folder of the training split."""
-    folders = sorted((entry for entry in _scan(root) if entry.is_dir()), key=lambda entry: entry.name)
-    by_split = {split: [f for f in folders if f.name.lower() in names] for split, names in PARTS.items()}
-    if not by_split["train"]:
+def _outermost(listing: Listing, root: Path) -> Path:
+    """The folder of the set: the root, or the one folder in it, as an archive leaves it, that has the class folders."""
+    folders, files = listing.scan(root)
+    if len(folders) != 1 or split_of(Path(folders[0]).name) or any(map(_is_image, files)):
+        return root
+    inner, files = listing.scan(folders[0])
+    if len(inner) < 2 or any(map(_is_image, files)):
+        return root
+    note(f"reading {folders[0]}, the only folder in {root}")
+    return Path(folders[0])
+
+
+def _split_folders(listing: Listing, root: Path) -> dict[str, Path]:
+    """The folder of each split that has one. If no name means a split, the root is the folder of the training split."""
+    folders, files = listing.scan(root)
+    found: dict[str, Path] = {}
+    for folder in map(Path, folders):
+        split = split_of(folder.name)
+        if split in found:
+            raise DataError(f"{found[split]} and {folder} are both for {split} - leave one there")
+        if split:
+            found[split] = folder
+    if not found:
         return {"train": root}
-    for split, found in by_split.items():
-        if len(found) > 1:
-            raise DataError(f"{found[0].path} and {found[1].path} are both for {split} - leave one there")
-    if other := [f.path for f in folders if not any(f in found for found in by_split.values())]:
-        print(f"left out {other[0]}: it is called neither train nor validation nor test", file=sys.stderr)
-    return {split: Path(found[0].path) for split, found in by_split.items() if found}
+    if "train" not in found:
+        understood = ", ".join(f"{folder.name} as {split}" for split, folder in found.items())
+        raise DataError(
+            f"no training split in {root}: understood {understood} - call the folder of the training images train"
+        )
+    for split, folder in found.items():
+        inner, images = listing.scan(folder)
+        if not inner and any(map(_is_image, images)):
+            raise DataError(
+                f"understood {folder} as the {split} split, but its images are in no class folders - make a folder in "
+                "it for each class, or rename it if it is a class"
+            )
+    for folder in folders:
+        if Path(folder) not in found.values():
+            listing.leave_out("named after no split", folder)
+    for file in files:
+        listing.leave_out(_reason(file), file)
+    return {split: found[split] for split in SPLITS if split in found}
 
 
-def _find_classes(folder: Path, left_out: list[str]) -> Classes:
-    """The classes of a split, sorted. Files that are not an image of a class are added to `left_out`."""
-    entries = sorted(_scan(folder), key=lambda entry: entry.name)
-    stray = [entry.path for entry in entries if not entry.is_dir() and entry.name.lower().endswith(SUFFIXES)]
-    classes = [entry for entry in entries if entry.is_dir()]
-    if not classes:
-        what = "the images are directly in" if stray else "there are no class folders in"
+def _find_classes(listing: Listing, folder: Path) -> Classes:
+    """The classes of a split, sorted, with the paths of their images in their folders."""
+    class_folders, files = listing.scan(folder)
+    if not class_folders:
+        what = "the images are directly in" if any(map(_is_image, files)) else "there are no class folders in"
         raise DataError(f"{what} {folder} - make a folder in it for each class, and put its images there")
-    left_out += stray
+    for file in files:
+        listing.leave_out(_reason(file), file)
     found = {}
-    for entry in classes:
-        files = [os.path.relpath(file, entry.path) for file in _walk(entry.path)]
-        found[entry.name] = sorted(file for file in files if file.lower().endswith(SUFFIXES))
-        left_out += sorted(os.path.join(entry.path, f) for f in files if not f.lower().endswith(SUFFIXES))
+    for class_folder in class_folders:
+        for inner in listing.scan(class_folder)[0]:
+            if split := split_of(Path(inner).name):
+                above = folder / Path(inner).name / Path(class_folder).name
+                raise DataError(
+                    f"understood {inner} as a {split} split within a class - put it above the classes: {above}"
+                )
+        files = listing.walk(class_folder)
+        images = [file[len(class_folder) + 1 :] for file in files if _is_image(file)]
+        for file in files:
+            if not _is_image(file):
+                listing.leave_out(_reason(file), file)
+        runs = listing.left_out.get(RUN, [])
+        if images or not any(run.startswith(class_folder + os.sep) for run in runs):
+            found[Path(class_folder).name] = images
     return found
 
 
-def _walk(folder: str) -> Iterator[str]:
-    """All files below a folder."""
-    for entry in _scan(folder):
-        if entry.is_dir():
-            yield from _walk(entry.path)
-        else:
-            yield entry.path
+def _check_classes(found: dict[str, Classes], folders: dict[str, Path]) -> None:
+    train = found["train"]
+    if len(train) < 2:
+        only = f", {next(iter(train))}" if train else ""
+        raise DataError(f"only one class folder in {folders['train']}{only} - give at least two")
+    for name, files in train.items():
+        if not files:
+            raise DataError(f"no images in {folders['train'] / name} - put some there or delete the folder")
+    for split, classes in found.items():
+        for name in classes.keys() - train.keys():
+            raise DataError(f"{folders[split] / name} is of no class in {folders['train']} - add it there or delete it")
 
 
-def _scan(folder: str | Path) -> list[os.DirEntry]:
-    """The entries of a folder that are not hidden."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise DataError(f"cannot read the folder {folder}: {error.strerror} - change its rights") from error
+def _is_image(file: str) -> bool:
+    return file.lower().endswith(SUFFIXES)
+
+
+def _reason(file: str) -> str:
+    """Why a file that is not in a class is left out."""
+    return "an image in no class folder" if _is_image(file) else f"no image, *{Path(file).suffix.lower()}"
 
 
 def _hold_out_of_classes(classes: Classes, folder: Path) -> tuple[Classes, Classes]:

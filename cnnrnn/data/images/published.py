@@ -4,7 +4,7 @@ import importlib.resources
 
 import numpy as np
 
-from cnnrnn.data.dataset import ArraySource, Batch, Dataset
+from cnnrnn.data.dataset import ArraySource, Batch, Dataset, count_labels
 from cnnrnn.data.sampling import SequentialSampler, ShuffledSampler
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import PositiveInt, Resumable
@@ -135,6 +135,11 @@ def _make_splits(arrays, seed, batch_size, eval_batch_size, class_names, rule) -
                 "inference": "images",
                 "class_names": list(class_names),
                 "images": {"shape": list(shape)} | rule,
+            },
+            summary={
+                "images": count,
+                "classes": count_labels(labels, class_names),
+                "input": " x ".join(map(str, shape)),
             },
         )
     return splits

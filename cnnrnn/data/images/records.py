@@ -32,6 +32,7 @@ class ImageRecords:
       where: what an error calls the records.
       fingerprint: of the names and lengths of their files. Labels are not in it: to read a million labels is to read a
         million images.
+      labels: not known, for the same reason.
     """
 
     records: Sequence[bytes]
@@ -42,6 +43,7 @@ class ImageRecords:
     rows: np.ndarray
     where: str
     fingerprint: int
+    labels: None = None
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -200,4 +200,4 @@ def test_an_image_that_cannot_be_opened_is_called_by_its_name(tmp_path, monkeypa
 
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(DataError, match="^a.png may not be read - change its rights$"):
-        convert.read("a.png", (8, 8, 3))
+        convert.read(io.BytesIO(b"nothing"), (8, 8, 3), name="a.png")

@@ -1,0 +1,181 @@
+"""Text files as blocks of normalised text, and the splits that the names of files and folders mean."""
+
+import codecs
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cnnrnn.data.files import SPLITS, Listing, is_regular, split_of
+from cnnrnn.data.vocabulary import normalise
+from cnnrnn.errors import DataError
+
+BLOCK_SIZE = 1 << 20  # bytes that are read at a time
+SAMPLE_SIZE = 1 << 16  # bytes by which an encoding is guessed
+WHOLE = "whole"  # of a text without splits
+OTHER_FORMATS = {  # files that begin so, and that may contain text
+    b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", b"PK\x03\x04": "a zip archive",
+    b"%PDF-": "a PDF", b"{\\rtf": "an RTF document", b"\xd0\xcf\x11\xe0": "an Office document",
+}  # fmt: skip
+BYTE_ORDER_MARKS = {  # the longer first: that of UTF-16 begins that of UTF-32
+    codecs.BOM_UTF32_LE: "UTF-32LE", codecs.BOM_UTF32_BE: "UTF-32BE",
+    codecs.BOM_UTF16_LE: "UTF-16LE", codecs.BOM_UTF16_BE: "UTF-16BE",
+}  # fmt: skip
+
+TextFile = Path | bytes  # a file, or the bytes of one
+
+
+def find_texts(path: Path) -> tuple[dict[str, list[Path]], Listing | None]:
+    """The files of a text by split: {"train": files, "test": files}, or {WHOLE: files} if no name means a split.
+
+    Args:
+      path: a file, or a folder. A split of a folder is a *.txt in it, train.txt or NAME.train.txt, or a folder of
+        *.txt. Without splits all *.txt below it, sorted by name, are one text.
+
+    Returns:
+      The files, and what was left out of a folder.
+
+    Raises:
+      DataError: there is no text, or the names of the splits are not clear.
+    """
+    if is_regular(path):
+        return {WHOLE: [path]}, None
+    if not path.is_dir():
+        raise DataError(f"{path} is neither a text file nor a folder - name one, data.source")
+    listing = Listing(path)
+    folders, files = listing.scan(path)
+    texts = [file for file in files if _is_text(file)]
+    named: dict[str, str] = {}
+    for entry in texts + folders:
+        split = split_of(Path(entry).stem.rpartition(".")[2] if entry in texts else Path(entry).name)
+        if split in named:
+            raise DataError(f"{named[split]} and {entry} are both for {split} - leave one there")
+        if split:
+            named[split] = entry
+    below = {entry: [entry] if entry in texts else _texts_below(listing, entry) for entry in texts + folders}
+    named = {split: entry for split, entry in named.items() if below[entry]}  # a folder of anything else is no split
+    for file in sorted({*files} - {*texts}):
+        listing.leave_out("no *.txt", file)
+    if not named:
+        if not (found := sorted(file for some in below.values() for file in some)):
+            raise DataError(f"no *.txt in {path} - put text files there")
+        return {WHOLE: [*map(Path, found)]}, listing
+    if not {"train"} < named.keys():
+        understood = ", ".join(f"{Path(entry).name} as {split}" for split, entry in named.items())
+        missing = "no training text" if "train" not in named else "nothing to evaluate"
+        raise DataError(
+            f"{missing} in {path}: understood {understood} - "
+            "put train.txt and valid.txt or test.txt there, or rename it"
+        )
+    for entry in below.keys() - named.values():
+        if below[entry]:
+            listing.leave_out("named after no split", entry)
+    return {split: [*map(Path, below[named[split]])] for split in SPLITS if split in named}, listing
+
+
+def read_blocks(files: Sequence[TextFile], block_size: int = BLOCK_SIZE) -> Iterator[tuple[str, int]]:
+    """The text of some files, normalised, with a line end between them, in blocks that begin at a word.
+
+    Args:
+      files: in UTF-8, with or without a byte order mark.
+      block_size: bytes that are read at a time.
+
+    Yields:
+      A block of text, and the number of bytes that were read for it.
+
+    Raises:
+      DataError: a file cannot be read or is not UTF-8; the error says what it looks like.
+    """
+    for number, file in enumerate(files):
+        pending, num_bytes = "\n" if number else "", 0
+        for text, count in _decode(file, block_size):
+            pending, num_bytes = pending + text, num_bytes + count
+            if at := _last_word(pending):
+                yield normalise(pending[:at]), num_bytes
+                pending, num_bytes = pending[at:], 0
+        if pending:
+            yield normalise(pending), num_bytes
+
+
+def _last_word(text: str) -> int:
+    """Where the last word that follows whitespace begins, 0 if there is none.
+
+    Whitespace composes with no character after it, so a text that is cut there is normalised in parts.
+    """
+    end = len(text.rstrip())
+    at = max(text.rfind(" ", 0, end), text.rfind("\n", 0, end)) + 1
+    while at and text[at].isspace():
+        at += 1
+    return at
+
+
+def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
+    decoder, offset = codecs.getincrementaldecoder("utf-8-sig")(), 0
+    try:
+        with io.BytesIO(file) if isinstance(file, bytes) else _open(file) as stream:
+            while data := stream.read(block_size):
+                if (offset == 0 and data.startswith((*BYTE_ORDER_MARKS, *OTHER_FORMATS))) or b"\0" in data:
+                    raise DataError(f"{_name(file)} is no UTF-8 text: {_advice(data, offset == 0)}")
+                pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
+                try:
+                    yield decoder.decode(data), len(data)
+                except UnicodeDecodeError as error:
+                    at = offset - pending + error.start
+                    what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(data, offset == 0)}"
+                    raise DataError(f"{_name(file)} is no UTF-8 text: {what}") from None
+                offset += len(data)
+            try:
+                decoder.decode(b"", final=True)
+            except UnicodeDecodeError:
+                raise DataError(f"{_name(file)} is cut short: its last character is not whole - replace it") from None
+    except OSError as error:
+        raise DataError(f"cannot read {file}: {error.strerror} - check its name and rights") from error
+
+
+def _open(file: Path) -> io.BufferedReader:
+    if file.is_symlink() and not file.exists():
+        raise DataError(f"{file} is a link to a file that is missing - fetch the file or delete the link")
+    if file.exists() and not is_regular(file):
+        raise DataError(f"{file} is no regular file - name a text file")
+    return open(file, "rb")
+
+
+def _advice(data: bytes, is_start: bool) -> str:
+    """What bytes that are no UTF-8 look like, and what to do."""
+    for mark, name in OTHER_FORMATS.items():
+        if is_start and data.startswith(mark):
+            return f"it is {name} - give the plain text in it"
+    encoding = _guess_encoding(data[:SAMPLE_SIZE], is_start)
+    if encoding is None:
+        return "it looks like no text at all - give a text file"
+    return f"it looks like {encoding} - convert it to UTF-8"
+
+
+def _guess_encoding(data: bytes, is_start: bool) -> str | None:
+    for mark, name in BYTE_ORDER_MARKS.items():
+        if is_start and data.startswith(mark):
+            return name
+    if b"\0" in data:  # every other byte of Latin text in UTF-16, and each blank of any other
+        even, odd = data[::2].count(0), data[1::2].count(0)
+        if max(even, odd) < 8 * min(even, odd) or even + odd < len(data) / 100:
+            return None
+        return "UTF-16LE" if odd > even else "UTF-16BE"
+    import charset_normalizer
+
+    best = charset_normalizer.from_bytes(data).best()
+    return best.encoding if best else None
+
+
+def _texts_below(listing: Listing, folder: str) -> list[str]:
+    files = listing.walk(folder)
+    for file in files:
+        if not _is_text(file):
+            listing.leave_out("no *.txt", file)
+    return [file for file in files if _is_text(file)]
+
+
+def _is_text(file: str) -> bool:
+    return file.lower().endswith(".txt")
+
+
+def _name(file: TextFile) -> str:
+    return "the text" if isinstance(file, bytes) else str(file)
