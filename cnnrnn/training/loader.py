@@ -78,5 +78,4 @@ def _fits(dataset: Dataset) -> bool:
     if jax.default_backend() == "cpu" or not dataset.can_gather_on_device:
         return False
     stats = jax.local_devices()[0].memory_stats() or {}
-    size = sum(array.nbytes for array in dataset.source.arrays.values())
-    return size <= MEMORY_SHARE * stats.get("bytes_limit", 0)
+    return dataset.source.nbytes <= MEMORY_SHARE * stats.get("bytes_limit", 0)

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import optax
 from ml_collections import ConfigDict
 
-from cnnrnn.analysis.summary import find_call, format_rows, summarize
 from cnnrnn.command import echo
-from cnnrnn.config import as_config_error, build
 from cnnrnn.data.dataset import Batch, Dataset
-from cnnrnn.errors import ConfigError
+from cnnrnn.errors import one_line
 from cnnrnn.signatures import PositiveInt, Resumable
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.accumulator import MetricAccumulator
@@ -27,9 +24,10 @@ from cnnrnn.training.interrupt import StopRequest
 from cnnrnn.training.loader import BatchLoader, DataOn
 from cnnrnn.training.log import Log, describe
 from cnnrnn.training.parallel import make_devices
+from cnnrnn.training.parts import Parts, build_parts, describe_model
 from cnnrnn.training.session import Session
 from cnnrnn.training.state import TrainState, init_state
-from cnnrnn.training.step import train_steps
+from cnnrnn.training.step import check_batchnorm_padding, train_steps
 from cnnrnn.training.workdir import Workdir, atomic_write
 
 Report = Callable[[Task, dict, Dataset, list[dict], Path], None]  # see cnnrnn.reports.write
@@ -46,23 +44,17 @@ def train(config: ConfigDict, workdir: str, report: Report | None = None) -> dic
     Returns:
       The metrics of the last split, "test" if there is one, at the end.
     """
-    with ExitStack() as stack:
-        directory = stack.enter_context(Workdir(workdir, config))
-        tx = build("optim", config.optim, num_steps=config.train.num_steps)
-        splits = build("data", config.data, seed=config.seed)
-        for dataset in splits.values():
-            stack.callback(dataset.close)
-        directory.verify_dataset_info({split: dataset.info for split, dataset in splits.items()})
-        model = build("model", config.model, **splits["train"].dims)
-        task = build("task", config.task, model=model, info=splits["train"].info)
-        stack.enter_context(as_config_error(config))
-        return fit(task, tx, splits, directory, config.seed, report, **config.train)
+    with Workdir(workdir, config) as directory, build_parts(config) as parts:
+        splits = parts.splits
+        directory.verify_dataset_info(
+            {split: dataset.info for split, dataset in splits.items()},
+            {split: dataset.summary for split, dataset in splits.items()},
+        )
+        return fit(parts, directory, config.seed, report, **config.train)
 
 
 def fit(
-    task: Task,
-    tx: optax.GradientTransformation,
-    splits: dict[str, Dataset],
+    parts: Parts,
     workdir: Workdir,
     seed: int,
     report: Report | None = None,
@@ -80,9 +72,8 @@ def fit(
     """Trains the model of a task. Resumes from the newest checkpoint in the directory if there is one.
 
     Args:
-      task, tx: what is trained, and how.
-      splits: "train"; and "validation", "test" or both. The first of these two is evaluated during training, both at
-        the end.
+      parts: the task, the optimizer and the data. Of the splits "validation" and "test" the first that there is is
+        evaluated during training, both at the end.
       workdir: the open directory of the run.
       seed: of the parameters, of augmentation and of dropout.
       report: see `train`.
@@ -106,6 +97,7 @@ def fit(
       DataError: a batch cannot be read; the steps before it have been saved.
       Interrupted: a signal asked the run to stop; it has been saved.
     """
+    task, tx, splits = parts
     devices = make_devices(parallel)
     train_data, evaluated = splits["train"], {name: data for name, data in splits.items() if name != "train"}
     initial = partial(init_state, task, tx, seed=seed)
@@ -117,7 +109,9 @@ def fit(
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(workdir.path / "checkpoints", max_to_keep)))
         found = checkpoints.newest()  # before anything is printed or compiled: it may be refused
-        show_model(task, first, workdir.path)
+        description = describe_model(parts, first, template)
+        atomic_write(workdir.path / "model.txt", description + "\n")
+        echo(f"{description}\n")
         state, step, record = _restore(found, initial, first, template)
         run = Session(
             state=devices.shard_state(state),
@@ -155,28 +149,6 @@ def fit(
     return _print_results(run.log.records, [*evaluated], run.accumulator.seconds, workdir.path)
 
 
-def check_batchnorm_padding(batch: Batch, padded: Batch, state: TrainState) -> None:
-    """Refuses batches that must be padded to a multiple of the devices if running statistics would see the padding.
-
-    Raises:
-      ConfigError: the model has running statistics and the batch was padded.
-    """
-    size, count = len(batch["mask"]), jax.device_count()
-    if state.model_state and len(padded["mask"]) != size:
-        raise ConfigError(
-            f"data.batch_size is {size} on {count} devices, for a net that normalises by the batch - "
-            f"take a multiple of {count}"
-        )
-
-
-def show_model(task: Task, batch: Batch, directory: Path) -> None:
-    """Prints the table of the model for one example, and writes it to model.txt."""
-    example = {name: rows[:1] for name, rows in batch.items()}
-    table = format_rows(summarize(task.model, *find_call(task.model, lambda: task.init(jax.random.key(0), example))))
-    atomic_write(directory / "model.txt", table + "\n")
-    echo(f"{type(task.model).__name__} on {jax.device_count()} x {jax.devices()[0].device_kind}\n\n{table}\n")
-
-
 def _restore(
     found: tuple | None, initial: Callable, batch: Batch, template: TrainState
 ) -> tuple[TrainState, int, dict]:
@@ -193,11 +165,9 @@ def _print_results(records: list[dict], splits: list[str], seconds: float, direc
     for split in splits:
         last = [record for record in records if record["split"] == split][-1]
         result = {name: value for name, value in last.items() if name not in ("step", "split")}
-        echo(f"{split} {describe(result)}   after {last['step']} steps, {seconds:.0f} s of training")
+        echo(f"{one_line(split)} {describe(result)}   after {last['step']} steps, {seconds:.0f} s of training")
     inside = directory.is_relative_to(Path.cwd())
+    where = one_line(str(directory.relative_to(Path.cwd()) if inside else directory))
     images = "".join(f"{file.name}, " for file in sorted(directory.glob("*.png")))
-    echo(
-        f"in {directory.relative_to(Path.cwd()) if inside else directory}: {images}metrics.jsonl, model.txt, "
-        f"config.json, tensorboard/, checkpoints/{last['step']}"
-    )
+    echo(f"in {where}: {images}metrics.jsonl, model.txt, config.json, tensorboard/, checkpoints/{last['step']}")
     return result

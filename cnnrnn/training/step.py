@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from cnnrnn.errors import ConfigError
 from cnnrnn.metrics import Sums
 from cnnrnn.tasks.task import Batch, Task
 from cnnrnn.training.state import TrainState
@@ -73,3 +74,17 @@ def eval_step(
     outputs, carry, _ = task.forward(variables, carry, batch)
     metrics = task.metrics(outputs, batch)
     return carry, lax.psum(metrics, axis_name) if axis_name else metrics
+
+
+def check_batchnorm_padding(batch: Batch, padded: Batch, state: TrainState) -> None:
+    """Refuses batches that must be padded to a multiple of the devices if running statistics would see the padding.
+
+    Raises:
+      ConfigError: the model has running statistics and the batch was padded.
+    """
+    size, count = len(batch["mask"]), jax.device_count()
+    if state.model_state and len(padded["mask"]) != size:
+        raise ConfigError(
+            f"data.batch_size is {size} on {count} devices, for a net that normalises by the batch - "
+            f"take a multiple of {count}"
+        )
