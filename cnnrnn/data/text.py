@@ -99,6 +99,7 @@ class TokenSource:
     def __init__(self, tokens: Tokens, vocabulary: Vocabulary):
         self.ids, self.characters = tokens
         self.vocabulary, self.fingerprint = vocabulary, tokens.fingerprint
+        self._line_end = vocabulary.line_end
         self.nbytes = sum(part.nbytes for part in tokens if part is not None and not isinstance(part, np.memmap))
 
     def __len__(self) -> int:
@@ -109,7 +110,7 @@ class TokenSource:
 
     def take(self, indices: np.ndarray) -> Batch:
         """See `dataset.Source`."""
-        previous = np.where(indices == 0, self.vocabulary.line_end, self.ids[np.maximum(indices - 1, 0)])
+        previous = np.where(indices == 0, self._line_end, self.ids[np.maximum(indices - 1, 0)])
         characters = np.ones(indices.shape) if self.characters is None else self.characters[indices]
         batch = {"tokens": previous, "targets": self.ids[indices], "characters": characters}
         return {name: rows.astype(np.int32) for name, rows in batch.items()}

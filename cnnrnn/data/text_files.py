@@ -66,8 +66,8 @@ def find_texts(path: Path) -> tuple[dict[str, list[Path]], Listing | None]:
             f"{missing} in {path}: understood {understood} - "
             "put train.txt and valid.txt or test.txt there, or rename it"
         )
-    for entry in below.keys() - named.values():
-        if below[entry]:
+    for entry, files in below.items():
+        if files and entry not in named.values():
             listing.leave_out("named after no split", entry)
     return {split: [*map(Path, below[named[split]])] for split in SPLITS if split in named}, listing
 
@@ -144,7 +144,7 @@ def _advice(data: bytes, is_start: bool) -> str:
     for mark, name in OTHER_FORMATS.items():
         if is_start and data.startswith(mark):
             return f"it is {name} - give the plain text in it"
-    encoding = _guess_encoding(data[:SAMPLE_SIZE], is_start)
+    encoding = _guess_encoding(data, is_start)
     if encoding is None:
         return "it looks like no text at all - give a text file"
     return f"it looks like {encoding} - convert it to UTF-8"
@@ -161,7 +161,7 @@ def _guess_encoding(data: bytes, is_start: bool) -> str | None:
         return "UTF-16LE" if odd > even else "UTF-16BE"
     import charset_normalizer
 
-    best = charset_normalizer.from_bytes(data).best()
+    best = charset_normalizer.from_bytes(data[:SAMPLE_SIZE]).best()
     return best.encoding if best else None
 
 

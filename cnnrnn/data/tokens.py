@@ -138,7 +138,8 @@ def _encode(texts, size: int, unit: str, vocab_size: int, held_out: float, direc
     counts = {split: _count(some, index.tokens) for split, some in blocks.items()}
     vocabulary = Vocabulary.build(unit, counts["train"], [counts[s] for s in counts if s != "train"], vocab_size)
     known = {token: number for number, token in enumerate(vocabulary.tokens)}
-    id_of = np.array([known.get(token, vocabulary.unknown) or 0 for token in index.tokens], np.int64)
+    unknown_id = vocabulary.unknown or 0
+    id_of = np.array([known.get(token, unknown_id) for token in index.tokens], np.int64)
     id_of = _smallest(id_of, len(known))
     splits = {}
     for split, some in blocks.items():

@@ -20,10 +20,10 @@ PATTERNS = {  # what a token is, for each unit but "character"
     "token": regex.compile(r"\n|[^\s]+"),  # text between whitespace, for text that is tokenized already
 }
 LINE_ENDS = regex.compile(r"\r\n|[\r\x85\u2028\u2029]")  # of all systems, and Unicode's
-CLOSING, OPENING = set(".,;:!?)]}’”%…।॥、。，！？"), set("([{‘“")
-JOINING = set("-‐")  # written without blanks on either side
+CLOSING, OPENING = set(".,;:!?)]}’”%…।॥"), set("([{‘“")
+JOINING = set("-‐、。，！？")  # written without blanks on either side
 UNSPACED = regex.compile(  # scripts that put no blanks between words
-    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}、。，！？]"
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 )
 
 
@@ -138,7 +138,7 @@ class Vocabulary(NamedTuple):
         """The text of token ids.
 
         Words are separated by blanks, except before closing and after opening marks, around hyphens, and in scripts
-        that have none.
+        that put none.
         """
         tokens = [self.tokens[token_id] for token_id in ids]
         if self.unit == "character":

@@ -90,7 +90,7 @@ def image_set(
     info = {"inference": "images", "class_names": list(class_names), "images": rule}
     dims, datasets = {"num_classes": len(class_names)}, {}
     summaries = {split: _summarize(labelled, class_names) for split, labelled in found.items()}
-    summaries["train"] |= {"as they are": str(seen)} if seen else {}
+    summaries["train"] |= {"sizes": str(seen)} if seen else {}
     summaries["train"] |= {"input": " x ".join(map(str, shape)), "left out": left_out}
     for split, images in sources.items():
         count, is_train = len(images), split == "train"
