@@ -26,12 +26,16 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from ml_collections import ConfigDict
 
 from cnnrnn.data.dataset import ArraySource, Batch, Dataset
 from cnnrnn.data.sampling import SequentialSampler, ShuffledSampler
 
 ROOT = Path(__file__).parent.parent
+
+# --hypothesis-profile=long: see test_fuzz.py
+settings.register_profile("long", deadline=None, suppress_health_check=[*HealthCheck], database=None, print_blob=True)
 
 
 @pytest.fixture

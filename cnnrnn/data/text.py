@@ -38,18 +38,21 @@ def stream(
     Args:
       seed: not used, because a text is read in order. Every data set takes one.
       source: "pydoc", the help texts of Python (they differ between versions); "tiny_shakespeare"; "penn_treebank",
-        which is never downloaded; or the path of a UTF-8 text file or of a folder. Of a folder, train.txt, valid.txt
-        and test.txt are read (or NAME.train.txt and so on); else all *.txt below it, sorted by name, are one text.
-      unit: what a token is. "character"; "word", a word or a punctuation mark; "token", the text between whitespace,
-        for texts that are tokenized already, such as the Penn Treebank. In all three a line end is a token.
+        which is never downloaded; or the path of a UTF-8 text file or of a folder. For the splits of a folder see
+        `text_files.find_texts`.
+      unit: what a token is. "character", one code point; "word", the text between two boundaries of words (Unicode
+        Standard Annex 29), a word or a punctuation mark; "token", the text between whitespace, for texts that are
+        tokenized already, such as the Penn Treebank. In all three a line end is a token.
       batch_size, window: B and T of the training split.
       eval_batch_size: B of the other splits.
       warmup: the number of tokens that a row of the other splits reads before its first target, see `WindowSampler`. A
         model that remembers longer (lstm_1997 never forgets) needs more, or eval_batch_size=1, which needs no warmup.
       vocab_size: the largest size of the vocabulary, see `Vocabulary.build`.
       held_out: the share of a text without splits, at its end, that is for validation.
-      data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets.
-      manual_dir: the folder of the original files of a published set; None downloads them, if that is allowed.
+      data_dir: the folder of TFDS's prepared sets and, in `texts`, of the stored tokens of long texts, see
+        `tokens.encode`; None is ~/.cache/cnnrnn/datasets.
+      manual_dir: a folder of the original files of a published set, see `builders.originals`; None downloads them, if
+        that is allowed.
 
     Raises:
       DataError: there is no such text, it is not UTF-8, or it is too short.

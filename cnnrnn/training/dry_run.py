@@ -35,7 +35,8 @@ def dry_run(config: ConfigDict) -> None:
         for split, dataset in splits.items():
             echo("\n".join([f"  {split}", *describe(dataset.summary, indent=4)]))
         passes = config.train.num_steps / train.num_batches
-        echo(f"  {config.train.num_steps:,} steps are {passes:.3g} passes over the training data")
+        steps = f"{config.train.num_steps:,} steps with batches of {len(batch['mask'])}"
+        echo(f"  {steps}, {passes:.3g} passes over the training data")
         echo(f"\n{describe_model(parts, padded, state)}\n\ndry run: nothing was compiled, and no run was written")
 
 

@@ -61,13 +61,13 @@ def describe_model(parts: Parts, batch: Batch, state: TrainState) -> str:
     example = {name: rows[:1] for name, rows in batch.items()}
     rows = summarize(task.model, *find_call(task.model, lambda: task.init(jax.random.key(0), example)))
     memory = estimate_memory(task, splits, batch, state)
-    sizes = {"memory": sum(memory.values()), **memory}
+    sizes = {"memory, about": sum(memory.values())} | {f"  {name}": size for name, size in memory.items()}
     return "\n".join(
         [
             f"{type(task.model).__name__} on {jax.device_count()} x {jax.devices()[0].device_kind}",
             "",
             format_rows(rows),
             "",
-            *(f"{name:12}  {size / 1e6:10,.1f} MB" for name, size in sizes.items()),
+            *(f"{name:15}{size / 1e6:10,.1f} MB" for name, size in sizes.items()),
         ]
     )

@@ -61,8 +61,8 @@ def mnist(
     Args:
       seed, batch_size, eval_batch_size: as in `digits`.
       data_dir: the folder of TFDS's prepared sets; None is ~/.cache/cnnrnn/datasets.
-      manual_dir: a folder with the four original idx.gz files; None downloads them. Either way their SHA-256 are
-        checked.
+      manual_dir: a folder of the four original files, packed or not, see `builders.originals`; None downloads them.
+        Either way the SHA-256 of what they contain is checked.
 
     Raises:
       DataError: the files are missing and cannot be downloaded, or they are not the original ones.
@@ -99,8 +99,8 @@ def cifar10(
 
     Args:
       seed, batch_size, eval_batch_size, data_dir: as in `mnist`.
-      manual_dir: a folder with the original cifar-10-binary.tar.gz; None downloads it. Either way its SHA-256 is
-        checked.
+      manual_dir: a folder of the original cifar-10-binary.tar.gz, whose SHA-256 is checked, or of the six files in it,
+        of which less is known, see `builders.cifar10`; None downloads it.
 
     Raises:
       DataError: as in `mnist`.
