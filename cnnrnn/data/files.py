@@ -93,25 +93,26 @@ class Listing:
             raise DataError(f"cannot read the folder {folder}: {error.strerror} - change its rights") from error
         folders, files = [], []
         for entry in entries:
-            mode = _mode(entry.path)
+            path = str(Path(entry.path))  # "cats", not "./cats": a folder is known by its path
+            mode = _mode(path)
             if entry.name.startswith("."):
-                self.leave_out("hidden", entry.path)
+                self.leave_out("hidden", path)
             elif stat.S_ISDIR(mode):
-                folders += [entry.path] if self._is_data(entry) else []
+                folders += [path] if self._is_data(path) else []
             elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
-                files.append(entry.path)
+                files.append(path)
             else:
-                self.leave_out("no regular file", entry.path)
+                self.leave_out("no regular file", path)
         return sorted(folders), sorted(files)
 
-    def _is_data(self, folder: os.DirEntry) -> bool:
+    def _is_data(self, folder: str) -> bool:
         """Whether a folder is to be read; if not, it is remembered as left out."""
-        if folder.name.casefold() in LEFTOVERS:
-            self.leave_out("made by a system or an archive", folder.path)
-        elif is_run(folder.path):
-            self.leave_out(RUN, folder.path)
+        if os.path.basename(folder).casefold() in LEFTOVERS:
+            self.leave_out("made by a system or an archive", folder)
+        elif is_run(folder):
+            self.leave_out(RUN, folder)
         else:
-            return self._is_first(folder.path)
+            return self._is_first(folder)
         return False
 
     def _is_first(self, folder: str | Path) -> bool:

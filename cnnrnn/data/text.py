@@ -1,6 +1,7 @@
 """Texts as streams of tokens: one that comes with Python, two published sets, and the user's files."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,8 @@ import numpy as np
 from cnnrnn.data.dataset import Batch, Dataset, Example
 from cnnrnn.data.sampling import WindowSampler
 from cnnrnn.data.text_files import WHOLE, TextFile, find_texts
-from cnnrnn.data.tokens import Encoded, Tokens, encode
+from cnnrnn.data.token_store import encode
+from cnnrnn.data.tokens import Encoded, Tokens
 from cnnrnn.data.vocabulary import Vocabulary
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import NonNegativeInt, PositiveInt, Rate, Resumable, did_you_mean
@@ -50,7 +52,7 @@ def stream(
       vocab_size: the largest size of the vocabulary, see `Vocabulary.build`.
       held_out: the share of a text without splits, at its end, that is for validation.
       data_dir: the folder of TFDS's prepared sets and, in `texts`, of the stored tokens of long texts, see
-        `tokens.encode`; None is ~/.cache/cnnrnn/datasets.
+        `token_store.encode`; None is ~/.cache/cnnrnn/datasets.
       manual_dir: a folder of the original files of a published set, see `builders.originals`; None downloads them, if
         that is allowed.
 
@@ -59,7 +61,7 @@ def stream(
     """
     del seed
     files, left_out = _find(source, data_dir, manual_dir)
-    folder = Path(data_dir or DATA_DIR).expanduser() / "texts"
+    folder = Path(os.path.expanduser(data_dir or DATA_DIR)) / "texts"
     encoded = encode(files, unit, vocab_size, held_out, folder)
     _check(encoded, source, unit, batch_size, window)
     datasets = {}
@@ -153,8 +155,8 @@ def _find(source: str, data_dir: str | None, manual_dir: str | None) -> tuple[di
         return _load("text.TinyShakespeare", (WHOLE,), data_dir, manual_dir), {}
     if source == "penn_treebank":
         return _load("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir), {}
-    path = Path(source).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(source))
+    if not os.path.exists(path):
         known = did_you_mean(source, ["pydoc", "tiny_shakespeare", "penn_treebank"], otherwise="")
         raise DataError(f"no text file or folder {source}{known or ' - name one, data.source'}")
     files, listing = find_texts(path)

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def find_texts(path: Path) -> tuple[dict[str, list[Path]], Listing | None]:
     """
     if is_regular(path):
         return {WHOLE: [path]}, None
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise DataError(f"{path} is neither a text file nor a folder - name one, data.source")
     listing = Listing(path)
     folders, files = listing.scan(path)
@@ -108,33 +109,44 @@ def _last_word(text: str) -> int:
     return at
 
 
-def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
-    decoder, offset = codecs.getincrementaldecoder("utf-8-sig")(), 0
+def read_bytes(file: TextFile, block_size: int = BLOCK_SIZE) -> Iterator[bytes]:
+    """The bytes of a file, in blocks.
+
+    Raises:
+      DataError: the file cannot be read.
+    """
     try:
         with io.BytesIO(file) if isinstance(file, bytes) else _open(file) as stream:
             while data := stream.read(block_size):
-                if (offset == 0 and data.startswith((*BYTE_ORDER_MARKS, *OTHER_FORMATS))) or b"\0" in data:
-                    raise DataError(f"{_name(file)} is no UTF-8 text: {_advice(data, offset == 0)}")
-                pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
-                try:
-                    yield decoder.decode(data), len(data)
-                except UnicodeDecodeError as error:
-                    at = offset - pending + error.start
-                    what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(data, offset == 0)}"
-                    raise DataError(f"{_name(file)} is no UTF-8 text: {what}") from None
-                offset += len(data)
-            try:
-                decoder.decode(b"", final=True)
-            except UnicodeDecodeError:
-                raise DataError(f"{_name(file)} is cut short: its last character is not whole - replace it") from None
+                yield data
     except OSError as error:
         raise DataError(f"cannot read {file}: {error.strerror} - check its name and rights") from error
 
 
+def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
+    decoder, offset, mark = codecs.getincrementaldecoder("utf-8")(), 0, "\ufeff"  # the byte order mark
+    for data in read_bytes(file, block_size):
+        if (offset == 0 and data.startswith((*BYTE_ORDER_MARKS, *OTHER_FORMATS))) or b"\0" in data:
+            raise DataError(f"{_name(file)} is no UTF-8 text: {_advice(data, offset == 0)}")
+        pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
+        try:
+            text = decoder.decode(data)
+        except UnicodeDecodeError as error:
+            at = offset - pending + error.start
+            what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(data, offset == 0)}"
+            raise DataError(f"{_name(file)} is no UTF-8 text: {what}") from None
+        yield text.removeprefix(mark), len(data)
+        offset, mark = offset + len(data), mark if not text else ""
+    try:
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise DataError(f"{_name(file)} is cut short: its last character is not whole - replace it") from None
+
+
 def _open(file: Path) -> io.BufferedReader:
-    if file.is_symlink() and not file.exists():
+    if os.path.islink(file) and not os.path.exists(file):
         raise DataError(f"{file} is a link to a file that is missing - fetch the file or delete the link")
-    if file.exists() and not is_regular(file):
+    if os.path.exists(file) and not is_regular(file):
         raise DataError(f"{file} is no regular file - name a text file")
     return open(file, "rb")
 

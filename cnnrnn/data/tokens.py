@@ -1,11 +1,6 @@
-"""From text files to token ids in the smallest integer type. Those of a long text are stored and mapped."""
+"""From text files to token ids in the smallest integer type."""
 
 import collections
-import hashlib
-import json
-import os
-import shutil
-import unicodedata
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,13 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnnrnn.command import echo
 from cnnrnn.data.progress import progress
 from cnnrnn.data.text_files import BLOCK_SIZE, WHOLE, TextFile, read_blocks
 from cnnrnn.data.vocabulary import Vocabulary, tokenize
 
-MIN_STORED_SIZE = 1 << 24  # bytes of text from which on its tokens are stored
-FORMAT = 1  # of the stored tokens, and the rules by which they were made
 SLICE = 1 << 22  # tokens that are handled at a time
 
 Counts = collections.Counter[str]
@@ -40,8 +32,8 @@ class Tokens(NamedTuple):
     def fingerprint(self) -> int:
         """A checksum of the ids, whatever their type."""
         value = 0
-        for start in range(0, len(self.ids), SLICE):
-            value = zlib.crc32(self.ids[start : start + SLICE].astype(np.int32), value)
+        for block in _slices(self.ids):
+            value = zlib.crc32(block.astype(np.int32), value)
         return value
 
 
@@ -63,69 +55,25 @@ class Encoded(NamedTuple):
 
 def encode(
     texts: dict[str, Sequence[TextFile]],
+    size: int,
     unit: str,
     vocab_size: int,
     held_out: float,
-    directory: Path,
-    min_stored_size: int = MIN_STORED_SIZE,
+    directory: Path | None = None,
 ) -> Encoded:
-    """Encodes a text. A long one is encoded once: its tokens are stored, and the next call maps them.
+    """Encodes a text into memory, or into files of a directory that are mapped.
 
     Args:
       texts: the files of each split, or {WHOLE: files}, whose end is held out for validation.
+      size: of all files, in bytes.
       unit: see `Vocabulary`.
       vocab_size: see `Vocabulary.build`.
       held_out: the share of a text without splits that is for validation.
-      directory: the folder of stored tokens. If it cannot be written, the tokens are in memory.
-      min_stored_size: bytes of text from which on the tokens are stored.
+      directory: for the files {split}.ids.npy and {split}.characters.npy; None is memory.
 
     Raises:
       DataError: a file cannot be read or is not UTF-8.
     """
-    size = sum(len(file) if isinstance(file, bytes) else _size(file) for files in texts.values() for file in files)
-    if size < min_stored_size:
-        return _encode(texts, size, unit, vocab_size, held_out, None)
-    rules = [FORMAT, unit, vocab_size, held_out, unicodedata.unidata_version, _version("regex")]
-    folder = directory / _key(texts, rules)
-    if (stored := _read(folder, unit)) is not None:
-        return stored
-    echo(f"encoding {size:,} bytes of text in {folder}, once")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True)
-        _write(part, _encode(texts, size, unit, vocab_size, held_out, part))
-        shutil.rmtree(folder, ignore_errors=True)  # damaged tokens
-        part.rename(folder)
-    except (OSError, ValueError):  # a read-only or a full disk, an empty split, or another process was faster
-        pass
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return _read(folder, unit) or _encode(texts, size, unit, vocab_size, held_out, None)
-
-
-class _Index:
-    """The tokens of a text in the order in which they are met, with the id of each."""
-
-    def __init__(self, unit: str):
-        self.unit, self.tokens = unit, []
-        self._ids: dict[str, int] = {}
-        self._id_of_character = np.full(0x110000 if unit == "character" else 0, -1, np.int32)
-
-    def encode(self, text: str) -> Tokens:
-        if self.unit == "character":  # a hundred times faster than a dict of tokens
-            points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-            new = np.unique(points[self._id_of_character[points] < 0])
-            self._id_of_character[new] = np.arange(len(self.tokens), len(self.tokens) + len(new))
-            self.tokens += map(chr, new)
-            return Tokens(_smallest(self._id_of_character[points], len(self.tokens)), None)
-        tokens, characters = tokenize(text, self.unit)
-        ids = [self._ids.setdefault(token, len(self._ids)) for token in tokens]
-        self.tokens += list(self._ids)[len(self.tokens) :]
-        return Tokens(_smallest(ids, len(self.tokens)), _smallest(characters, int(characters.max(initial=0)) + 1))
-
-
-def _encode(texts, size: int, unit: str, vocab_size: int, held_out: float, directory: Path | None) -> Encoded:
-    """Encodes into memory, or into files of a directory that are mapped."""
     index, blocks = _Index(unit), {}
     with progress("encoding text", size) as advance:
         for split, files in texts.items():
@@ -155,6 +103,27 @@ def _encode(texts, size: int, unit: str, vocab_size: int, held_out: float, direc
     return Encoded(splits, vocabulary, unknown, blank)
 
 
+class _Index:
+    """The tokens of a text in the order in which they are met, with the id of each."""
+
+    def __init__(self, unit: str):
+        self.unit, self.tokens = unit, []
+        self._ids: dict[str, int] = {}
+        self._id_of_character = np.full(0x110000 if unit == "character" else 0, -1, np.int32)
+
+    def encode(self, text: str) -> Tokens:
+        if self.unit == "character":  # a hundred times faster than a dict of tokens
+            points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+            new = np.unique(points[self._id_of_character[points] < 0])
+            self._id_of_character[new] = np.arange(len(self.tokens), len(self.tokens) + len(new))
+            self.tokens += map(chr, new)
+            return Tokens(_smallest(self._id_of_character[points], len(self.tokens)), None)
+        tokens, characters = tokenize(text, self.unit)
+        ids = [self._ids.setdefault(token, len(self._ids)) for token in tokens]
+        self.tokens += list(self._ids)[len(self.tokens) :]
+        return Tokens(_smallest(ids, len(self.tokens)), _smallest(characters, int(characters.max(initial=0)) + 1))
+
+
 def _divide(blocks: list[Tokens], held_out: float) -> tuple[list[Tokens], list[Tokens]]:
     """The blocks before and after the character from which on a text is held out. No token is divided."""
     sizes = [len(ids) if characters is None else int(characters.sum(dtype=np.int64)) for ids, characters in blocks]
@@ -169,6 +138,17 @@ def _divide(blocks: list[Tokens], held_out: float) -> tuple[list[Tokens], list[T
             return [*blocks[:number], before], [after, *blocks[number + 1 :]]
         left -= size
     return blocks, []
+
+
+def _slices(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in parts. One that is mapped is read from its file: no page of the mapping becomes resident."""
+    if not isinstance(array, np.memmap):
+        yield from (array[start : start + SLICE] for start in range(0, len(array), SLICE))
+        return
+    with open(array.filename, "rb") as stream:
+        stream.seek(array.offset)
+        while len(block := np.fromfile(stream, array.dtype, SLICE)):
+            yield block
 
 
 def _count(blocks: list[Tokens], tokens: list[str]) -> Counts:
@@ -193,65 +173,6 @@ def _join(blocks: list[np.ndarray], dtype: np.dtype, file: Path | None, id_of: n
     return np.load(file, mmap_mode="r")
 
 
-def _write(folder: Path, encoded: Encoded) -> None:
-    """Describes the tokens whose files are in a folder already."""
-    info = {
-        "splits": {split: tokens.fingerprint for split, tokens in encoded.splits.items()},
-        "vocabulary": encoded.vocabulary.info,
-        "unknown": encoded.unknown,
-        "blank": encoded.blank,
-    }
-    (folder / "info.json").write_text(json.dumps(info))
-
-
-def _read(folder: Path, unit: str) -> Encoded | None:
-    """The stored tokens of a text, mapped; None if there are none or they are damaged."""
-    try:
-        info = json.loads((folder / "info.json").read_text())
-        splits = {}
-        for split, fingerprint in info["splits"].items():
-            ids = np.load(folder / f"{split}.ids.npy", mmap_mode="r")
-            characters = None
-            if unit != "character":
-                characters = np.load(folder / f"{split}.characters.npy", mmap_mode="r")
-            splits[split] = Tokens(ids, characters)
-            if splits[split].fingerprint != fingerprint:
-                return None
-        return Encoded(splits, Vocabulary.from_info(info["vocabulary"]), info["unknown"], info["blank"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
-        return None
-
-
-def _key(texts: dict[str, Sequence[TextFile]], rules: list) -> str:
-    """The name of the folder of a text: a hash of its content and of the rules by which it is encoded."""
-    digest = hashlib.blake2b(json.dumps([rules, {split: len(files) for split, files in texts.items()}]).encode())
-    for files in texts.values():
-        for file in files:
-            digest.update(b"\0file")
-            for data in [file] if isinstance(file, bytes) else _read_file(file):
-                digest.update(data)
-    return digest.hexdigest()[:32]
-
-
-def _read_file(file: Path) -> Iterator[bytes]:
-    with open(file, "rb") as stream:
-        while data := stream.read(BLOCK_SIZE):
-            yield data
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0  # its error comes when it is read
-
-
 def _smallest(numbers: Sequence[int], limit: int) -> np.ndarray:
     """Numbers below a limit, in the smallest unsigned integer type that holds them."""
     return np.asarray(numbers).astype(np.min_scalar_type(max(limit - 1, 0)))
-
-
-def _version(package: str) -> str:
-    import importlib.metadata
-
-    return importlib.metadata.version(package)

@@ -14,10 +14,11 @@ from cnnrnn.signatures import did_you_mean
 
 UNKNOWN = "<unk>"
 LINE_END = "\n"
-PATTERNS = {  # what a token is, for each unit but "character"
+# What a token is, for each unit but "character". Whitespace is what it is to str.isspace, separators \x1c-\x1f too.
+PATTERNS = {
     # text up to the next boundary of words, as Unicode Standard Annex 29 defines it (w), or a mark such as <unk>
-    "word": regex.compile(r"(?V1w)\n|<\w+>|\S.*?\b"),
-    "token": regex.compile(r"\n|[^\s]+"),  # text between whitespace, for text that is tokenized already
+    "word": regex.compile(r"(?V1w)\n|<\w+>|[^\s\x1c-\x1f].*?\b"),
+    "token": regex.compile(r"\n|[^\s\x1c-\x1f]+"),  # text between whitespace, for text that is tokenized already
 }
 LINE_ENDS = regex.compile(r"\r\n|[\r\x85\u2028\u2029]")  # of all systems, and Unicode's
 CLOSING, OPENING = set(".,;:!?)]}’”%…।॥"), set("([{‘“")

@@ -314,3 +314,65 @@ def test_the_penn_treebank_is_never_downloaded(tmp_path):
         DataError, match="not downloaded - put ptb.train.txt, ptb.valid.txt, ptb.test.txt into a folder"
     ):
         builders.load("text.PennTreebank", ("train",), str(tmp_path), None)
+
+
+def cut_header(data: bytes) -> bytes:
+    """Of the array that it describes, NumPy would read 10 of 20 examples."""
+    return data.replace(b"(20, 28, 28, 1)", b"(10, 28, 28, 1)")
+
+
+def leave_out_labels(data: bytes) -> bytes:
+    with np.load(io.BytesIO(data)) as arrays:
+        file = io.BytesIO()
+        np.savez(file, image=arrays["image"])
+    return file.getvalue()
+
+
+def encrypt(data: bytes) -> bytes:
+    at = data.index(b"PK\1\2") + 8
+    return data[:at] + b"\1" + data[at + 1 :]
+
+
+def replace_by_one_array(_: bytes) -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("damage", [cut_header, leave_out_labels, encrypt, replace_by_one_array])
+def test_saved_arrays_are_made_anew_whatever_their_damage(damage, small_files, tmp_path, capfd):
+    first = load("Mnist", tmp_path, small_files[0])
+    (cache,) = (tmp_path / "store").rglob("test.npz")
+    cache.write_bytes(damage(cache.read_bytes()))
+    again = load("Mnist", tmp_path, None)
+    assert "test.npz is damaged" in capfd.readouterr().err
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, again[name])
+
+
+def test_the_saved_arrays_of_another_split_are_not_taken(small_files, tmp_path):
+    first = builders.load("mnist.Mnist", ("train", "test"), str(tmp_path / "store"), str(small_files[0]))
+    (cache,) = (tmp_path / "store").rglob("test.npz")
+    cache.write_bytes(cache.with_name("train.npz").read_bytes())
+    np.testing.assert_array_equal(load("Mnist", tmp_path, None)["image"], first["test"]["image"])
+
+
+@pytest.mark.parametrize("damage", [b"", b"[1]", b"{\xff", b'{"name": 3}'])
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_a_damaged_description_is_refused_with_its_folder(name, damage, small_files, tmp_path):
+    first = load("Mnist", tmp_path, small_files[0])
+    (file,) = (tmp_path / "store").rglob(name)
+    for cache in file.parent.glob("*.npz"):
+        cache.unlink()
+    file.write_bytes(damage)
+    try:
+        arrays = load("Mnist", tmp_path, None)
+    except DataError as error:
+        assert f"{file.parent}" in str(error) and "it is made anew" in str(error) and "\n" not in str(error)
+    else:
+        np.testing.assert_array_equal(arrays["image"], first["image"])
+
+
+def test_the_folder_of_an_unknown_user_is_refused(tmp_path):
+    with pytest.raises(DataError, match="no folder ~nobody_has_this_name/mnist"):
+        load("Mnist", tmp_path, Path("~nobody_has_this_name/mnist"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cnnrnn.data import tokens
 from cnnrnn.data.text import TokenSource
 from cnnrnn.data.text_files import WHOLE, find_texts, read_blocks
-from cnnrnn.data.tokens import encode
+from cnnrnn.data.token_store import encode
 from cnnrnn.data.vocabulary import Vocabulary, normalise, tokenize
 from cnnrnn.errors import DataError
 
@@ -183,7 +183,7 @@ def test_twenty_megabytes_cost_less_memory_than_four_times_their_size(tmp_path, 
     line = "".join(np.random.default_rng(0).choice([*letters], 99)) + "\n"
     write(tmp_path / "a.txt", line * (20_000_000 // len(line.encode())))
     code = (
-        "import resource, sys\nfrom pathlib import Path\nfrom cnnrnn.data.tokens import encode\nimport regex\n"
+        "import resource, sys\nfrom pathlib import Path\nfrom cnnrnn.data.token_store import encode\nimport regex\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nbefore = peak()\n"
         "encode({'whole': [Path(sys.argv[1])]}, 'character', 99, 0.1, Path(sys.argv[2]))\nprint(peak() - before)"
     )

@@ -3,7 +3,6 @@
 import importlib
 import os
 import sys
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from cnnrnn.data.builders import originals
 from cnnrnn.errors import DataError
 
 READ_SIZE = 4096  # examples read at a time
+DATA_DIR = "~/.cache/cnnrnn/datasets"
 Arrays = dict[str, np.ndarray]
 
 
@@ -72,20 +72,31 @@ def load(name: str, splits: Sequence[str], data_dir: str | None, manual_dir: str
     Raises:
       DataError: the set is neither there nor can it be downloaded, or it is damaged.
     """
-    directory = Path(data_dir).expanduser() if data_dir else Path.home() / ".cache" / "cnnrnn" / "datasets"
+    directory = Path(os.path.expanduser(data_dir or DATA_DIR))
     module, _, attribute = name.partition(".")
     try:
-        builder = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)(
-            data_dir=directory, file_format="array_record"
-        )
-        if not Path(builder.data_dir).exists():
-            _prepare(builder, directory, Path(manual_dir).expanduser() if manual_dir else None)
+        builder = _make_builder(getattr(importlib.import_module(f"{__name__}.{module}"), attribute), directory)
+        if not os.path.exists(builder.data_dir):
+            _prepare(builder, directory, Path(os.path.expanduser(manual_dir)) if manual_dir else None)
     except OSError as error:
         raise DataError(
             f"cannot prepare {name} in {directory}: {error} - set --config.data.data_dir to a writable folder"
         ) from error
     caches = {split: Path(builder.data_dir) / f"{split}.npz" for split in splits}
-    return {split: _read_cache(cache) or _decode(builder, split, cache) for split, cache in caches.items()}
+    return {
+        split: _read_cache(builder, split, cache) or _decode(builder, split, cache) for split, cache in caches.items()
+    }
+
+
+def _make_builder(builder: type[PublishedBuilder], data_dir: Path) -> PublishedBuilder:
+    """A builder, which reads the description of its set if the set is prepared."""
+    folder = data_dir / builder.name / str(builder.VERSION)
+    try:
+        return builder(data_dir=data_dir, file_format="array_record")
+    except Exception as error:  # a file that is no JSON, a field that is missing, ...
+        if not os.path.isdir(folder):
+            raise
+        raise DataError(f"{folder} is damaged: {error} - delete it, it is made anew") from error
 
 
 def _prepare(builder: PublishedBuilder, data_dir: Path, manual_dir: Path | None) -> None:
@@ -132,15 +143,20 @@ def _require_network(builder: PublishedBuilder) -> None:
         ) from error
 
 
-def _read_cache(cache: Path) -> Arrays | None:
+def _read_cache(builder: PublishedBuilder, split: str, cache: Path) -> Arrays | None:
     try:
-        with np.load(cache) as arrays:
-            return dict(arrays)
+        with np.load(cache) as file:
+            # NumPy reads as much of an array as its header says, and the checksum is only compared at the end
+            arrays = dict(file) if file.zip.testzip() is None else {}
+        expected = dict.fromkeys(builder.info.features, builder.info.splits[split].num_examples)
+        if {name: len(array) for name, array in arrays.items()} == expected:
+            return arrays
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # the checksums of a zip file detect every flipped bit
-        note(f"{cache} is damaged: it is made anew from the records")
-        return None
+    except Exception:  # damaged zip files raise exceptions of many kinds
+        pass
+    note(f"{cache} is damaged: it is made anew from the records")
+    return None
 
 
 def _decode(builder, split: str, cache: Path) -> Arrays:

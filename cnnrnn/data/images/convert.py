@@ -3,7 +3,8 @@
 The rule, in this order:
   1. The first frame is taken and turned as its EXIF orientation says. Transparent pixels become white, or black if the
      opaque ones are light. Deeper pixels (10 to 16 bits, float) are scaled to 0..255.
-  2. The image gets the channels of the net's input: 1 is gray (ITU-R 601 luma), 3 is RGB.
+  2. The image gets the channels of the net's input: 1 is gray (ITU-R 601 luma), 3 is RGB. One of more than 16 million
+     pixels is first made smaller by a whole factor.
   3. If the net was trained on light shapes on a dark background (MNIST) and the border of the image is light, the image
      is inverted.
   4. An image of the size of the net's input is not scaled.
@@ -16,28 +17,18 @@ The rule, in this order:
   7. Else the image is scaled to fit inside the input, and the rest is filled with the color of its border.
 """
 
-import contextlib
-import io
-import os
-import warnings
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
-from cnnrnn.data.files import is_regular
-from cnnrnn.errors import DataError
+from cnnrnn.data.images.image_files import open_image, reading
 
-# What Pillow only warns of, it can read. Filters are set here because all threads share them.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-
-FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # Pillow passes none of them to another program
 INK_THRESHOLD = 64  # of 255, after stretching: the least ink of a pixel of the shape
 EMPTY_THRESHOLD = 24  # of 255: an image whose strongest ink is weaker is empty
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"eXIf")
+MAX_PIXELS = 1 << 24  # of a flat image: Pillow's limit is eleven times as many, of which the rule would make gigabytes
 TURNS = {  # by the orientation in EXIF
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -67,73 +58,11 @@ def read(
       DataError: see `open_image`.
     """
     with open_image(file, name) as image:
-        with _as_data_error(file if name is None else name):
+        with reading(file if name is None else name):
             if center_crop:  # so that a photograph of 40 megapixels is not decoded in full; only JPEG has this
                 image.draft(None, (2 * max(shape[:2]),) * 2)
             image.load()
         return convert(image, shape, light_on_dark, ink_size, center_crop)
-
-
-@contextlib.contextmanager
-def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
-    """An image file whose header has been read: `with open_image(file) as image`.
-
-    Args:
-      file, name: see `read`.
-
-    Raises:
-      DataError: the file is missing, no image, damaged or larger than Pillow's limit.
-    """
-    with contextlib.ExitStack() as stack:
-        with _as_data_error(file if name is None else name):
-            if isinstance(file, (str, Path)):
-                if os.path.exists(file) and not os.path.isdir(file) and not is_regular(file):
-                    raise DataError(f"{file} is no regular file - name an image file")
-                file = stack.enter_context(open(file, "rb"))
-            image = stack.enter_context(Image.open(_without_metadata(file), formats=FORMATS))
-        yield image
-
-
-@contextlib.contextmanager
-def _as_data_error(name: str | Path) -> Iterator[None]:
-    """Turns every error of reading a file, by this name, into a DataError."""
-    try:
-        yield
-    except (DataError, MemoryError):
-        raise
-    except FileNotFoundError:
-        if os.path.islink(name):
-            raise DataError(f"{name} is a link to a file that is missing - fetch it or delete the link") from None
-        raise DataError(f"no file {name} - check the name") from None
-    except IsADirectoryError:
-        raise DataError(f"{name} is a folder - name the image files in it") from None
-    except PermissionError:
-        raise DataError(f"{name} may not be read - change its rights") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{name} is no image that can be read - give a file of {', '.join(FORMATS)}") from None
-    except Exception as error:  # Pillow raises errors of many types at damaged files
-        what = str(error) or type(error).__name__
-        raise DataError(f"{name} cannot be read as an image: {what} - replace the file") from None
-
-
-def _without_metadata(file: BinaryIO) -> BinaryIO:
-    """A PNG with the chunks that its pixels and its orientation need; any other file as it is.
-
-    Pillow refuses a PNG for a damaged or a large chunk of text.
-    """
-    if file.read(len(PNG_SIGNATURE)) != PNG_SIGNATURE:
-        file.seek(0)
-        return file
-    chunks = [PNG_SIGNATURE]
-    while len(header := file.read(8)) == 8:
-        length = int.from_bytes(header[:4], "big")
-        if header[4:] in PNG_CHUNKS:
-            chunks += [header, file.read(length + 4)]  # with its checksum
-        else:
-            file.seek(length + 4, os.SEEK_CUR)
-        if header[4:] == b"IEND":
-            break
-    return io.BytesIO(b"".join(chunks))
 
 
 def convert(
@@ -165,7 +94,8 @@ def convert(
         pixels = np.asarray(image).reshape(image.height, image.width, channels)
         background = np.median(_border(pixels), axis=0)  # [C]
         if ink_size:
-            ink = np.abs(pixels - background).max(-1)  # [h, w]
+            ink = pixels - background
+            ink = np.abs(ink, out=ink).max(-1)  # [h, w]
             image = _center_ink(ink, (width, height), ink_size)
         else:
             image = _letterbox(image, (width, height), tuple(map(int, background)))
@@ -173,21 +103,41 @@ def convert(
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
-    """One upright, opaque frame of mode L or RGB."""
-    if (turn := TURNS.get(_orientation(image))) is not None:
-        image = image.transpose(turn)
+    """One upright, opaque frame of mode L or RGB, of at most `MAX_PIXELS`."""
+    turn = TURNS.get(_orientation(image))
+    factor = math.ceil(math.sqrt(image.width * image.height / MAX_PIXELS))
+    image = _reduce(image, factor) if factor > 1 else image
     if image.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(image, np.float64))
-        limits = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if image.mode != "F" and 2**bits > values.max()]
-        limit = min(limits, default=max(values.max(), 1e-9))
-        image = Image.fromarray((np.clip(values / limit, 0, 1) * 255).round().astype(np.uint8))
+        image = _to_8_bits(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        alpha = np.asarray(image.getchannel("A"), np.float64)
-        is_light = (np.asarray(image.convert("L")) * alpha).sum() > 127 * alpha.sum()
-        background = Image.new("RGBA", image.size, "black" if is_light else "white")
-        image = Image.alpha_composite(background, image)
-    return image.convert(mode)
+        image = _on_background(image.convert("RGBA"))
+    image = image.convert(mode)
+    return image if turn is None else image.transpose(turn)
+
+
+def _reduce(image: Image.Image, factor: int) -> Image.Image:
+    """An image of which each pixel is the mean of a square, or of a palette one pixel of the square."""
+    if image.mode in ("P", "PA"):
+        return image.resize([math.ceil(side / factor) for side in image.size], Image.Resampling.NEAREST)
+    if image.mode == "1" or image.mode.startswith("I;"):  # of which Pillow makes no means
+        image = image.convert("L" if image.mode == "1" else "I")
+    return image.reduce(factor)
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    with np.errstate(invalid="ignore"):  # signaling NaN
+        values = np.asarray(image, np.float64)
+    highest = values.max(initial=0.0, where=np.isfinite(values))
+    limits = [2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if image.mode != "F" and 2**bits > highest]
+    values = np.nan_to_num(values, posinf=highest, neginf=0.0) / min(limits, default=max(highest, 1e-9))
+    return Image.fromarray((np.clip(values, 0, 1) * 255).round().astype(np.uint8))
+
+
+def _on_background(image: Image.Image) -> Image.Image:
+    """An RGBA image on white, or on black if its opaque pixels are light."""
+    alpha = np.asarray(image.getchannel("A"), np.float64)
+    is_light = (np.asarray(image.convert("L")) * alpha).sum() > 127 * alpha.sum()
+    return Image.alpha_composite(Image.new("RGBA", image.size, "black" if is_light else "white"), image)
 
 
 def _orientation(image: Image.Image) -> int:

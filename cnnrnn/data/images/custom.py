@@ -13,6 +13,7 @@ from PIL import Image
 from cnnrnn.data.dataset import ArraySource, Batch, Dataset, Example, count_labels
 from cnnrnn.data.images import convert
 from cnnrnn.data.images.folders import open_folder
+from cnnrnn.data.images.image_files import open_image
 from cnnrnn.data.images.records import open_records
 from cnnrnn.data.prefetch import count_cores
 from cnnrnn.data.progress import progress
@@ -183,7 +184,7 @@ class Seen(NamedTuple):
 def _look_at(train: LabelledImages) -> Seen:
     sizes, modes = [], set()
     for file, name, _ in train.locate(np.unique(np.linspace(0, len(train) - 1, MAX_HEADERS).astype(int))):
-        with convert.open_image(file, name) as image:
+        with open_image(file, name) as image:
             sizes.append(image.size)
             modes.add(image.mode.partition(";")[0])
     return Seen(np.array(sizes), modes <= GRAYSCALE_MODES)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnnrnn.command import note
 from cnnrnn.data.files import RUN, SPLITS, Listing, split_of
-from cnnrnn.data.images.convert import FORMATS
+from cnnrnn.data.images.image_files import FORMATS
 from cnnrnn.errors import DataError
 
 SUFFIXES = tuple(name for name, format in Image.registered_extensions().items() if format in FORMATS)
@@ -54,8 +54,8 @@ def open_folder(source: str) -> tuple[list[str], dict[str, ImageFiles], dict]:
     Raises:
       DataError: there is no such folder, it cannot be read, or it does not have a folder of images for each class.
     """
-    root = Path(source).expanduser()
-    if not root.is_dir():
+    root = Path(os.path.expanduser(source))
+    if not os.path.isdir(root):
         raise DataError(f"no folder {source} with images - name one, data.source, or a prepared set, tfds:NAME")
     listing = Listing(root)
     root = _outermost(listing, root)
@@ -164,7 +164,7 @@ def _check_classes(found: dict[str, Classes], folders: dict[str, Path]) -> None:
         if not files:
             raise DataError(f"no images in {folders['train'] / name} - put some there or delete the folder")
     for split, classes in found.items():
-        for name in classes.keys() - train.keys():
+        for name in sorted(classes.keys() - train.keys()):
             raise DataError(f"{folders[split] / name} is of no class in {folders['train']} - add it there or delete it")
 
 

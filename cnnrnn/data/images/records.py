@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -173,9 +174,9 @@ def _find_folder(source: str, homes: Sequence[str]) -> Path:
     asked = SOURCE.fullmatch(source)
     if not asked:
         raise DataError(f"tfds:{source} is no name of a set - write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION")
-    homes = [Path(home).expanduser() for home in homes]
+    homes = [Path(os.path.expanduser(home)) for home in homes]
     for home in homes:
-        folders = [file.parent for file in (home / asked["name"]).glob("**/dataset_info.json")]
+        folders = [file.parent for file in _glob(home / asked["name"], "**/dataset_info.json")]
         found = [(folder.relative_to(home / asked["name"]).parts, folder) for folder in folders]  # (config?, version)
         found = [(parts, folder) for parts, folder in found if parts]
         if asked["config"]:
@@ -190,8 +191,13 @@ def _find_folder(source: str, homes: Sequence[str]) -> Path:
         if found:
             return max(found, key=lambda pair: [int(number) for number in re.findall(r"\d+", pair[0][-1])])[1]
     levels = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")  # without and with a config
-    files = [(file, home) for home in homes for level in levels for file in home.glob(level)]
+    files = [(file, home) for home in homes for level in levels for file in _glob(home, level)]
     known = sorted({"/".join(file.relative_to(home).parts[:-2]) for file, home in files})
     existing = f" - there are {', '.join(known)}" if known else " - prepare it there first, or set data.data_dir"
     where = " or ".join(map(str, homes))
     raise DataError(f"no prepared set {source} in {where}{did_you_mean(source, known, otherwise=existing)}")
+
+
+def _glob(folder: Path, pattern: str) -> Iterator[Path]:
+    """The files below a folder that fit a pattern. None if the name of the folder is more than the system takes."""
+    return folder.glob(pattern) if os.path.isdir(folder) else iter(())

@@ -1,5 +1,8 @@
 """The rule by which a user's image becomes what the net was trained on."""
 
+import io
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,8 +97,6 @@ def test_orientation_and_animation():
     image.paste(255, (0, 0, 10, 20))
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise
-    import io
-
     file = io.BytesIO()
     image.save(file, "JPEG", exif=exif, quality=100)
     out = convert.convert(Image.open(file), (40, 20, 1))[..., 0]
@@ -190,8 +191,6 @@ def test_a_drafted_photograph_has_twice_what_a_turned_net_needs(tmp_path, monkey
 
 
 def test_an_image_that_cannot_be_opened_is_called_by_its_name(tmp_path, monkeypatch):
-    import io
-
     with pytest.raises(DataError, match="^example 7 is no image"):
         convert.read(io.BytesIO(b"nothing"), (8, 8, 3), name="example 7")
 
@@ -201,3 +200,83 @@ def test_an_image_that_cannot_be_opened_is_called_by_its_name(tmp_path, monkeypa
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(DataError, match="^a.png may not be read - change its rights$"):
         convert.read(io.BytesIO(b"nothing"), (8, 8, 3), name="a.png")
+
+
+# --- files that a fuzz found
+
+
+def encode(image: Image.Image, format: str, **how) -> bytes:
+    file = io.BytesIO()
+    image.save(file, format, **how)
+    return file.getvalue()
+
+
+def read(data: bytes, shape=(16, 16, 3), **rule) -> np.ndarray:
+    return convert.read(io.BytesIO(data), shape, **rule, name="a")
+
+
+def test_exif_of_a_png_with_a_wrong_checksum_does_not_matter():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    good = encode(Image.linear_gradient("L").resize((16, 16)), "PNG", exif=exif)
+    damaged = good.replace(b"eXIfMM", b"eXIfMX").replace(b"eXIfII", b"eXIfIX")
+    assert damaged != good
+    np.testing.assert_array_equal(np.rot90(read(damaged), -1), read(good))
+
+
+def test_a_png_that_claims_two_gigabytes_costs_no_memory():
+    data = encode(Image.new("L", (9, 9)), "PNG")
+    at = data.index(b"IDAT") - 4
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(read(data[:at] + b"\x7f\xff\xff\xff" + data[at + 4 :]), read(data))
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_damaged_index_of_the_images_in_a_jpeg_does_not_matter():
+    images = [Image.linear_gradient("L").convert("RGB"), Image.radial_gradient("L").convert("RGB")]
+    good = encode(images[0], "MPO", save_all=True, append_images=images[1:])
+    at = good.index(b"MPF\0")
+    for damaged in (b"MPF\0" + b"\xff" * 80, b"MPF\0II*\0\x08\0\0\0\0\0" + b"\0" * 72):
+        np.testing.assert_array_equal(read(good[:at] + damaged + good[at + 84 :]), read(good))
+
+
+def test_a_damaged_tiff_is_refused_and_its_library_prints_nothing(capfd):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8))
+    for compression in ("tiff_adobe_deflate", "tiff_lzw", "jpeg", "group4"):
+        image = noise.convert("1") if compression == "group4" else noise
+        data = bytearray(encode(image, "TIFF", compression=compression))
+        data[20:60] = bytes(40)
+        try:
+            read(bytes(data))
+        except DataError as error:
+            assert str(error).startswith("a cannot be read as an image")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_colors_in_cielab_are_refused():
+    data = encode(Image.new("LAB", (9, 9)), "TIFF")
+    with pytest.raises(DataError, match="^a has colors in CIELAB - convert it to RGB$"):
+        read(data)
+
+
+def test_a_large_image_is_reduced_by_means_of_its_pixels(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40)).astype(np.uint8)
+    monkeypatch.setattr(convert, "MAX_PIXELS", 300)
+    out = convert.convert(Image.fromarray(pixels), (15, 20, 1))[..., 0]
+    np.testing.assert_allclose(out, pixels.reshape(15, 2, 20, 2).mean((1, 3)), atol=0.51)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = convert.convert(Image.open(io.BytesIO(encode(Image.fromarray(pixels), "PNG", exif=exif))), (20, 15, 1))
+    np.testing.assert_array_equal(turned[..., 0], np.rot90(out, -1))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "CMYK", "I", "I;16", "F"])
+def test_a_large_image_of_any_mode_looks_like_a_small_one(mode, monkeypatch):
+    pixels = np.kron(np.array([[10, 200], [90, 250]], np.uint8), np.ones((20, 20), np.uint8))  # four squares
+    image = Image.fromarray(pixels.astype(np.float32) if mode == "F" else pixels).convert(mode)
+    expected = convert.convert(image, (8, 8, 3))
+    monkeypatch.setattr(convert, "MAX_PIXELS", 300)
+    np.testing.assert_allclose(convert.convert(image, (8, 8, 3))[1::4, 1::4], expected[1::4, 1::4], atol=20)

@@ -273,6 +273,24 @@ def test_a_file_that_may_not_be_read_is_named(folder):
     (folder / "green").chmod(0o755)
 
 
+@pytest.mark.parametrize("source", ["~nobody_has_this_name/images", "x" * 300, "a\0b"])
+def test_a_name_that_no_folder_can_have_is_refused(source, tmp_path):
+    refused("no folder", source=source)
+    refused("no prepared set made", source="tfds:made", data_dir=source)
+    refused("no prepared set", source=f"tfds:{'made' * 99}", data_dir=str(tmp_path))
+
+
+def test_the_current_folder_is_a_set(folder, monkeypatch):
+    """Also if the classes are in the only folder of it, or in folders of splits."""
+    for home, other in ((folder, folder.parent), (folder.parent, folder)):
+        monkeypatch.chdir(home)
+        here, there = (image_set(0, source=source) for source in (".", str(other)))
+        assert here["train"].info == there["train"].info
+    folder.rename(folder.parent / "train")
+    draw(folder.parent / "test" / "red" / "0.png")
+    assert {*image_set(0, source=".")} == {"train", "test"}
+
+
 # --- sets that TFDS has prepared
 
 
