@@ -10,6 +10,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 Path = tuple[str, ...]
+OPERATIONS = {"rnn_fwd": "cudnn", "cnnrnn_lstm_forward": "native"}  # that run a recurrent layer over all steps
 
 
 class Row(NamedTuple):
@@ -17,7 +18,7 @@ class Row(NamedTuple):
 
     Attributes:
       path: of the layer in the model, such as "layers.layer1".
-      type: the name of the layer's class.
+      type: the name of the layer's class, and what runs it if that is one operation for all steps.
       shape: of the layer's output.
       parameters: the number of parameters.
       flops: of a forward pass.
@@ -52,12 +53,21 @@ def summarize(model: nn.Module, args: tuple, kwargs: dict | None = None) -> list
     with nn.intercept_methods(record):
         variables = jax.eval_shape(call.init, call.shapes)
     layers = {path: row for path, row in calls.items() if path and not any(_is_inside(p, path) for p in calls)}
-    flops = dict.fromkeys([*layers, None], 0)
+    flops, operations = dict.fromkeys([*layers, None], 0), {}
     jaxpr = jax.make_jaxpr(call.apply)(variables, call.shapes).jaxpr
-    for scope, count in _flops_by_scope(_pruned(jaxpr)):
-        flops[max((path for path in layers if _contains(scope, path)), key=len, default=None)] += count
+    for scope, count, operation in _flops_by_scope(_pruned(jaxpr)):
+        owner = max((path for path in layers if _contains(scope, path)), key=len, default=None)
+        flops[owner] += count
+        if operation in OPERATIONS:
+            operations[owner] = f" ({OPERATIONS[operation]})"
     rows = [
-        Row(".".join(path), name, _shape(output), _size(variables["params"], path), flops[path])
+        Row(
+            ".".join(path),
+            name + operations.get(path, ""),
+            _shape(output),
+            _size(variables["params"], path),
+            flops[path],
+        )
         for path, (name, output) in layers.items()
     ]
     rest = _size(variables["params"], ()) - sum(row.parameters for row in rows)
@@ -97,7 +107,7 @@ def format_rows(rows: list[Row]) -> str:
 
 def count_flops(jaxpr: core.Jaxpr) -> int:
     """FLOPs of the products and convolutions that the outputs of a program depend on."""
-    return sum(count for _, count in _flops_by_scope(_pruned(jaxpr)))
+    return sum(count for _, count, _ in _flops_by_scope(_pruned(jaxpr)))
 
 
 class _Call:
@@ -131,19 +141,22 @@ def _pruned(jaxpr: core.Jaxpr) -> core.Jaxpr:
     return partial_eval.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[0]
 
 
-def _flops_by_scope(jaxpr: core.Jaxpr, scope: Path = ()) -> Iterator[tuple[Path, int]]:
-    """(module path, FLOPs) of every product and convolution; the body of a scan counts once a step."""
+def _flops_by_scope(jaxpr: core.Jaxpr, scope: Path = ()) -> Iterator[tuple[Path, int, str]]:
+    """(module path, FLOPs, operation) of every product and convolution; the body of a scan counts once a step."""
     for equation in jaxpr.eqns:
         stack = str(equation.source_info.name_stack)
         inner_scope = scope + tuple(stack.split("/") if stack else ())
-        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
-            yield inner_scope, 2 * _multiplications(equation)
-        if equation.primitive.name == "rnn_fwd":
-            yield inner_scope, _flops_of_cudnn(equation)
+        operation = equation.params.get("target_name", equation.primitive.name)
+        if operation in ("dot_general", "conv_general_dilated"):
+            yield inner_scope, 2 * _multiplications(equation), operation
+        if operation == "rnn_fwd":
+            yield inner_scope, _flops_of_cudnn(equation), operation
+        if operation == "cnnrnn_lstm_forward":
+            yield inner_scope, _flops_of_native(equation), operation
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for inner in _inner_programs(equation.params):
-            for owner, count in _flops_by_scope(inner, inner_scope):
-                yield owner, count * times
+            for owner, count, operation in _flops_by_scope(inner, inner_scope):
+                yield owner, count * times, operation
 
 
 def _multiplications(equation: Any) -> int:
@@ -161,6 +174,11 @@ def _flops_of_cudnn(equation: Any) -> int:
     (batch_size, num_steps, _), params = equation.invars[0].aval.shape, equation.params
     num_directions, hidden_size = 1 + params["bidirectional"], params["hidden_size"]
     return 2 * batch_size * num_steps * num_directions * 4 * hidden_size * (params["input_size"] + hidden_size)
+
+
+def _flops_of_native(equation: Any) -> int:
+    x, _, _, _, *kernels = (variable.aval.shape for variable in equation.invars)  # see `native.lstm.Operands`
+    return 2 * x[0] * x[1] * sum(map(math.prod, kernels[:2]))
 
 
 def _inner_programs(params: dict) -> Iterator[core.Jaxpr]:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers.precision import Precision, dot_general, matmul
-from cnnrnn.layers.rnn import cudnn, initializers
+from cnnrnn.layers.rnn import initializers
 from cnnrnn.layers.rnn.cells import CELLS, Carry
-from cnnrnn.layers.rnn.cudnn import Implementation
+from cnnrnn.layers.rnn.implementation import Implementation, choose
 from cnnrnn.layers.rnn.layer import Recurrent, Stack, dropout
-from cnnrnn.signatures import PositiveFloat, PositiveInt, Rate
+from cnnrnn.signatures import PositiveFloat, PositiveInt, Rate, Resumable
 
 RECURRENT_INITS = {
     "uniform": None,  # that of all other weights
@@ -70,7 +70,7 @@ class RecurrentLM(nn.Module):
     recurrent_dropout_rate: Rate = 0.0
     weight_dropout_rate: Rate = 0.0
     precision: Precision = "float32"
-    implementation: Implementation = "auto"
+    implementation: Resumable[Implementation] = "auto"
 
     @nn.compact
     def __call__(
@@ -92,7 +92,7 @@ class RecurrentLM(nn.Module):
           Logits [B, T, V] and the carry of each layer after the last token.
 
         Raises:
-          ValueError: `implementation` is "cudnn" and a condition of it does not hold.
+          ValueError: a condition of `implementation` does not hold.
         """
         weight_init = initializers.uniform(self.init_scale or 0.1)
         embed_size = self.embed_size or self.hidden_size
@@ -104,7 +104,7 @@ class RecurrentLM(nn.Module):
         x = dropout(self.input_dropout_rate, self.variational_dropout, x, train)
         cell = CELLS[self.cell]
         # Checked as in training, so that initialising a model already finds what training could not run.
-        cudnn.use_cudnn(
+        choose(
             self.implementation,
             cell,
             x,

@@ -16,8 +16,6 @@ from cnnrnn.layers.precision import Precision
 from cnnrnn.layers.rnn.cells import LSTM, Carry, Cell, Weights
 from cnnrnn.layers.rnn.scan import Direction
 
-Implementation = Literal["auto", "scan", "cudnn"]
-
 
 def lstm(
     weights: Weights,
@@ -78,38 +76,14 @@ def lstm(
     return outputs, after
 
 
-def use_cudnn(
-    implementation: Implementation,
+def unsupported_reason(
     cell: Cell,
     x: jax.Array,
     *,
     direction: Direction = "forward",
     has_recurrent_mask: bool = False,
     precision: Precision = "float32",
-) -> bool:
-    """Whether a layer runs `lstm` of this file instead of `scan`.
-
-    Args:
-      implementation: "auto" where the conditions of `lstm` hold, "cudnn" always, "scan" never.
-      cell, x, direction, has_recurrent_mask, precision: see `unsupported_reason`.
-
-    Raises:
-      ValueError: there is no such implementation, or it is "cudnn" and not supported.
-    """
-    if implementation not in ("auto", "scan", "cudnn"):
-        raise ValueError(f"implementation is {implementation!r} - it takes auto, scan or cudnn")
-    if implementation == "scan":
-        return False
-    reason = unsupported_reason(
-        cell, x, direction=direction, has_recurrent_mask=has_recurrent_mask, precision=precision
-    )
-    if reason and implementation == "cudnn":
-        raise ValueError(f"implementation is 'cudnn', but {reason} - set it to 'auto'")
-    return not reason
-
-
-def unsupported_reason(
-    cell: Cell, x: jax.Array, *, direction: Direction, has_recurrent_mask: bool, precision: Precision
+    is_auto: bool = False,
 ) -> str | None:
     """The first condition of `lstm` that does not hold, as a clause; None if all hold.
 
@@ -119,7 +93,9 @@ def unsupported_reason(
       direction: see `scan`.
       has_recurrent_mask: whether there is recurrent dropout.
       precision: of the products; `lstm` has float32 operands only.
+      is_auto: not used, because no condition is a matter of speed.
     """
+    del is_auto
     if not _on_one_nvidia_gpu():
         return f"JAX runs on {jax.device_count()} x {jax.devices()[0].device_kind}, not on one NVIDIA GPU"
     if cell != LSTM():

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers.precision import Precision
-from cnnrnn.layers.rnn import cudnn
 from cnnrnn.layers.rnn.cells import LSTM, Carry, Cell, Weights
-from cnnrnn.layers.rnn.cudnn import Implementation
+from cnnrnn.layers.rnn.implementation import OPERATIONS, Implementation, choose
 from cnnrnn.layers.rnn.initializers import Initializer, forget_bias, uniform
 from cnnrnn.layers.rnn.scan import Direction, scan
 
@@ -39,9 +38,8 @@ class Recurrent(nn.Module):
       recurrent_dropout_rate: of what enters the products with the recurrent kernel, one mask for all steps of a call
         (Gal, Ghahramani 2016).
       precision: of the products, see cnnrnn/layers/precision.py.
-      implementation: "scan" is the loop of cnnrnn/layers/rnn/scan.py; "cudnn" is the operation of
-        cnnrnn/layers/rnn/cudnn.py; "auto" is that operation where its conditions hold (one of them is a single NVIDIA
-        GPU), and the loop elsewhere. Only the loop computes the gates, so a caller who asks for them gets the loop.
+      implementation: of the loop over time, see `implementation.choose`. Only "scan" computes the gates, so a caller
+        who asks for them gets that.
     """
 
     hidden_size: int
@@ -76,11 +74,11 @@ class Recurrent(nn.Module):
           The outputs [B, T, H], for "both" [B, T, 2 H], and the carry after the last real step, see `scan`.
 
         Raises:
-          ValueError: `implementation` is "cudnn" and one of its conditions does not hold.
+          ValueError: a condition of `implementation` does not hold.
         """
         weights, recurrent_mask = self._weights(len(x), x.shape[-1], train)
         wants_gates = self.is_mutable_collection("gates") and not self.is_initializing()
-        in_cudnn = cudnn.use_cudnn(
+        chosen = choose(
             self.implementation,
             self.cell,
             x,
@@ -88,8 +86,10 @@ class Recurrent(nn.Module):
             has_recurrent_mask=recurrent_mask is not None,
             precision=self.precision,
         )
-        if in_cudnn and not wants_gates:
-            return cudnn.lstm(weights, x, carry, lengths=lengths, direction=self.direction)
+        if chosen in OPERATIONS and not wants_gates:
+            masked = {} if recurrent_mask is None else {"recurrent_mask": recurrent_mask}
+            run = OPERATIONS[chosen].lstm
+            return run(weights, x, carry, lengths=lengths, direction=self.direction, **masked)
         outputs, carry, gates = scan(
             self.cell,
             weights,

@@ -22,6 +22,7 @@ from test_cells import B, D, H, T, make_inputs, make_weights
 
 from cnnrnn.layers.rnn import cudnn
 from cnnrnn.layers.rnn.cells import CELLS, LSTM
+from cnnrnn.layers.rnn.implementation import choose
 from cnnrnn.layers.rnn.layer import Recurrent
 from cnnrnn.layers.rnn.scan import scan
 from cnnrnn.models.recurrent_lm import RecurrentLM
@@ -30,6 +31,10 @@ ROOT = Path(__file__).parents[3]
 SKIPPED = 77  # the exit code of this file as a program where it finds no GPU
 LENGTHS = ([T] * B, [T, 2, 0], [1, 0, T - 1], [0] * B, [T + 2, 1, 1])
 SETTINGS = dict(cell=LSTM(), x=np.zeros((B, T, D), np.float32))
+
+
+def uses_cudnn(implementation, cell, x, **settings):
+    return choose(implementation, cell, x, **settings) == "cudnn"
 
 
 def reference(x, h_0, c_0, weights, seq_lengths, *sizes):
@@ -193,12 +198,12 @@ def test_whoever_asks_for_the_gates_gets_the_scan(calls):
 )
 def test_every_condition(changed, words, monkeypatch):
     monkeypatch.setattr(cudnn, "_on_one_nvidia_gpu", lambda: True)
-    assert cudnn.use_cudnn("auto", **SETTINGS) and cudnn.use_cudnn("cudnn", **SETTINGS)
-    assert not cudnn.use_cudnn("scan", **SETTINGS)
+    assert uses_cudnn("auto", **SETTINGS) and uses_cudnn("cudnn", **SETTINGS)
+    assert not uses_cudnn("scan", **SETTINGS)
     kwargs = SETTINGS | changed
-    assert not cudnn.use_cudnn("auto", **kwargs) and not cudnn.use_cudnn("scan", **kwargs)
+    assert not uses_cudnn("auto", **kwargs) and not uses_cudnn("scan", **kwargs)
     with pytest.raises(ValueError, match=f"^implementation is 'cudnn', but .*{words}.* - set it to 'auto'$"):
-        cudnn.use_cudnn("cudnn", **kwargs)
+        uses_cudnn("cudnn", **kwargs)
 
 
 @pytest.mark.parametrize(
@@ -216,15 +221,15 @@ def test_only_one_gpu_of_nvidia(backend, platform, count, expected, monkeypatch)
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "devices", lambda: [device] * count)
     monkeypatch.setattr(jax, "device_count", lambda: count)
-    assert cudnn.use_cudnn("auto", **SETTINGS) == expected
+    assert uses_cudnn("auto", **SETTINGS) == expected
     if not expected:
         with pytest.raises(ValueError, match=f"but JAX runs on {count} x such a thing, not on one NVIDIA GPU - "):
-            cudnn.use_cudnn("cudnn", **SETTINGS)
+            uses_cudnn("cudnn", **SETTINGS)
 
 
-def test_there_are_three_implementations():
-    with pytest.raises(ValueError, match="implementation is 'fast' - it takes auto, scan or cudnn"):
-        cudnn.use_cudnn("fast", **SETTINGS)
+def test_there_are_four_implementations():
+    with pytest.raises(ValueError, match="implementation is 'fast' - it takes auto, scan, native or cudnn"):
+        uses_cudnn("fast", **SETTINGS)
 
 
 def test_a_model_raises_before_it_is_trained(monkeypatch):
@@ -258,7 +263,7 @@ def main():
     if jax.default_backend() != "gpu":
         print(f"JAX runs on {jax.devices()[0].device_kind}")
         sys.exit(SKIPPED)
-    assert cudnn.use_cudnn("cudnn", **SETTINGS)
+    assert uses_cudnn("cudnn", **SETTINGS)
     with jax.default_matmul_precision("highest"):
         for direction in ("forward", "both"):
             compare(direction, 1e-4)

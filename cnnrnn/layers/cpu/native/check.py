@@ -1,0 +1,56 @@
+"""Compares a compiled library with the scan: python -m cnnrnn.layers.cpu.native.check FILE
+
+It ends with exit code 0 if results and gradients agree to 1e-4 of the largest value.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from cnnrnn.layers.cpu.native import build, lstm
+from cnnrnn.layers.rnn.cells import LSTM
+from cnnrnn.layers.rnn.scan import scan
+
+TOLERANCE = 1e-4
+SIZES = ((3, 5, 7, 20), (7, 9, 35, 33))  # B, T, D, H: panels and groups that are not full
+
+
+def main(file: str) -> None:
+    """Raises SystemExit if the results differ."""
+    library = build.register(Path(file))
+    for sizes in SIZES:
+        args, lengths = _example(*sizes), jnp.arange(sizes[0]) % (sizes[1] + 1)
+        settings = {"lengths": lengths, "direction": "both"}
+        native = _value_and_grad(partial(lstm.lstm, library=library, **settings), args)
+        expected = _value_and_grad(partial(_scan, **settings), args)
+        for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(expected), strict=True):
+            error = float(jnp.abs(got - wanted).max() / (jnp.abs(wanted).max() + 1e-30))
+            if not error <= TOLERANCE:
+                sys.exit(f"it differs from the scan by {error:.1g} of the largest value")
+
+
+def _scan(weights, x, carry, **settings) -> tuple:
+    return scan(LSTM(), weights, x, carry, **settings)[:2]
+
+
+def _example(batch_size: int, num_steps: int, input_size: int, hidden_size: int) -> tuple:
+    keys = iter(jax.random.split(jax.random.key(0), 6))
+    shapes = LSTM().weight_shapes(input_size, hidden_size)
+    weights = {name: 0.3 * jax.random.normal(next(keys), (2, *shape)) for name, shape in shapes.items()}
+    carry = tuple(jax.random.normal(next(keys), (batch_size, 2, hidden_size)) for _ in range(2))
+    return weights, jax.random.normal(next(keys), (batch_size, num_steps, input_size)), carry
+
+
+def _value_and_grad(run, args: tuple):
+    def loss(*args):
+        outputs, carry = run(*args)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves((outputs, carry))), (outputs, carry)
+
+    return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True))(*args)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,66 @@
+// The product of a few columns with one panel of a matrix, in registers.
+#pragma once
+
+#include "vectors.h"
+
+// Adds to sums[column][v] the sum over r and k of panel[r][k][v] * columns[r * row_stride + column * stride + k].
+//
+// A panel has `depth` rows of `width` vectors for each r, one after the other, so that it is read once from its start to
+// its end. The sums stay in registers: width * num_columns is at most ACCUMULATORS. Both are constants where this is
+// inlined.
+INLINE void multiply_fixed(const int width, const int num_columns, long repeats, long depth,
+                           const float *restrict panel, const float *restrict columns, long row_stride, long stride,
+                           Vector *sums) {
+  Vector sum[ACCUMULATORS];
+#pragma GCC unroll 32
+  for (int i = 0; i < width * num_columns; i++) sum[i] = sums[i];
+  for (long r = 0; r < repeats; r++, columns += row_stride) {
+#pragma GCC unroll 1
+    for (long k = 0; k < depth; k++, panel += width * LANES) {
+      Vector row[4];
+#pragma GCC unroll 4
+      for (int v = 0; v < width; v++) row[v] = *(const Vector *)(panel + v * LANES);
+#pragma GCC unroll 12
+      for (int column = 0; column < num_columns; column++) {
+        float value = columns[column * stride + k];
+#pragma GCC unroll 4
+        for (int v = 0; v < width; v++) sum[column * width + v] += row[v] * value;
+      }
+    }
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < width * num_columns; i++) sums[i] = sum[i];
+}
+
+#define MULTIPLY(width, num_columns)                                                                     \
+  case width * 16 + num_columns:                                                                         \
+    multiply_fixed(width, num_columns, repeats, depth, panel, columns, row_stride, stride, sums);        \
+    return;
+
+static __attribute__((noinline)) void multiply(int width, int num_columns, long repeats, long depth, const float *panel,
+                                               const float *columns, long row_stride, long stride, Vector *sums) {
+  switch (width * 16 + num_columns) {
+    MULTIPLY(4, 1) MULTIPLY(4, 2) MULTIPLY(4, 3)
+    MULTIPLY(3, 1) MULTIPLY(3, 2) MULTIPLY(3, 3) MULTIPLY(3, 4)
+    MULTIPLY(2, 1) MULTIPLY(2, 2) MULTIPLY(2, 3) MULTIPLY(2, 4) MULTIPLY(2, 5) MULTIPLY(2, 6)
+#if defined(__AVX512F__) || !defined(__AVX2__)
+    MULTIPLY(4, 4) MULTIPLY(4, 5) MULTIPLY(4, 6)
+    MULTIPLY(3, 5) MULTIPLY(3, 6) MULTIPLY(3, 7) MULTIPLY(3, 8)
+    MULTIPLY(2, 7) MULTIPLY(2, 8) MULTIPLY(2, 9) MULTIPLY(2, 10) MULTIPLY(2, 11) MULTIPLY(2, 12)
+#endif
+  }
+}
+
+INLINE long divide_up(long count, long size) { return (count + size - 1) / size; }
+
+// Where part number `part` of `num_parts` parts, as equal as possible, of `count` things begins.
+INLINE long part_start(long count, long part, long num_parts) { return count * part / num_parts; }
+
+// The number of vectors of a panel by which the last panel of `count` columns has the least padding: 4, 3 or 2.
+static int best_width(long count) {
+  int best = 4;
+  for (int width = 3; width >= 2; width--) {
+    if (divide_up(count, width * LANES) * width < divide_up(count, best * LANES) * best) best = width;
+  }
+  return best;
+}

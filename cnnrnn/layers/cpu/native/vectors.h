@@ -1,0 +1,64 @@
+// Vectors of float32 as wide as the CPU's registers, in the notation that GCC and Clang share.
+#pragma once
+
+#if defined(__AVX512F__)
+enum { LANES = 16, COLUMNS = 6, ACCUMULATORS = 24 };  // of 32 registers
+#elif defined(__AVX2__)
+enum { LANES = 8, COLUMNS = 3, ACCUMULATORS = 12 };  // of 16
+#else
+enum { LANES = 4, COLUMNS = 6, ACCUMULATORS = 24 };  // NEON has 32; what else there is may spill
+#endif
+
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int IntVector __attribute__((vector_size(4 * LANES)));
+typedef float UnalignedVector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+// The first `count` floats at an address, if there are so many, and zeros after them.
+INLINE Vector load(const float *from, long count) {
+  if (__builtin_expect(count >= LANES, 1)) return *(const UnalignedVector *)from;
+  Vector vector = {0};
+  for (long i = 0; i < count; i++) vector[i] = from[i];
+  return vector;
+}
+
+// Writes the first `count` floats of a vector, or all if there are no more.
+INLINE void store(float *to, Vector vector, long count) {
+  if (__builtin_expect(count >= LANES, 1)) {
+    *(UnalignedVector *)to = vector;
+  } else {
+    for (long i = 0; i < count; i++) to[i] = vector[i];
+  }
+}
+
+INLINE Vector broadcast(float value) { return (Vector){0} + value; }
+
+INLINE Vector choose(IntVector mask, Vector yes, Vector no) {
+  return (Vector)((mask & (IntVector)yes) | (~mask & (IntVector)no));
+}
+
+// exp(x) = 2^n exp(r) with r = x - n ln 2, |r| <= 0.35, and the Taylor series of exp(r), whose error is 5e-9.
+INLINE Vector exponential(Vector x) {
+  const float magic = 12582912.0f;  // 1.5 * 2^23: to add it rounds to an integer, which the low bits then hold
+  x = choose(x < -87.0f, broadcast(-87.0f), x);
+  x = choose(x > 88.0f, broadcast(88.0f), x);
+  Vector shifted = x * 1.44269504f + magic;
+  IntVector n = (IntVector)shifted - (IntVector)broadcast(magic);
+  Vector whole = shifted - magic;
+  Vector r = x - whole * 0.693359375f;  // ln 2 in two parts, the first with few bits, so that the product is exact
+  r = r + whole * 2.12194440e-4f;
+  Vector series = broadcast(1.0f / 5040);
+  series = series * r + 1.0f / 720;
+  series = series * r + 1.0f / 120;
+  series = series * r + 1.0f / 24;
+  series = series * r + 1.0f / 6;
+  series = series * r + 0.5f;
+  series = series * r + 1.0f;
+  series = series * r + 1.0f;
+  return (Vector)((IntVector)series + (n << 23));
+}
+
+INLINE Vector sigmoid(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
+
+INLINE Vector hyperbolic_tangent(Vector x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
