@@ -100,6 +100,7 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
     try:
         builder = tfds.builder_from_directory(folder)
         features, kind = builder.info.features, builder.info.file_format.value
+        files_of = {split: builder.info.splits[split].file_instructions for split in builder.info.splits}
     except Exception as error:  # features that need a package, a file that is no JSON, ...
         raise DataError(f"{folder} is no prepared set that can be opened: {error} - prepare it again") from error
     if kind != "array_record":
@@ -111,12 +112,12 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
     )
     names = features[label].names
     needed = tfds.features.FeaturesDict({name: features[name] for name in (image, label)})
-    if "train" not in builder.info.splits:
-        raise DataError(f"no split train in {folder}, only {', '.join(builder.info.splits)} - name another set")
+    if "train" not in files_of:
+        raise DataError(f"no split train in {folder}, only {', '.join(files_of)} - name another set")
     splits = {}
     for split in ("train", "validation", "test"):
-        if split in builder.info.splits:
-            files = builder.info.splits[split].file_instructions
+        if split in files_of:
+            files = files_of[split]
             if missing := next((f.filename for f in files if not Path(f.filename).is_file()), None):
                 raise DataError(f"no file {missing} - prepare the set again")
             records = builder.as_data_source(split).data_source

@@ -26,8 +26,8 @@ def choose(
     """The implementation that a layer runs.
 
     "scan" is the loop of cnnrnn/layers/rnn/scan.py, which has no conditions; "native" is the compiled C of
-    cnnrnn/layers/cpu/native; "cudnn" is the operation of cnnrnn/layers/rnn/cudnn.py. "auto" is the first of the last
-    two whose conditions hold, else the scan.
+    cnnrnn/layers/cpu/native; "cudnn" is the operation of cnnrnn/layers/rnn/cudnn.py. "auto" tries native, then
+    cudnn, then scan.
 
     Args:
       implementation: what the user chose.

@@ -177,9 +177,25 @@ def test_any_number_of_threads_and_two_calls_at_once_give_the_same(num_threads):
     assert done[0].stdout and done[0].stdout == done[1].stdout, done[1].stderr
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 30.0])
+def test_small_and_large_activations(scale):
+    weights, x, _ = make_case((3, 6, 5, 18), "forward", has_carry=False)
+    weights = {name: scale * weight for name, weight in weights.items() if name != "bias"}
+    assert_close(lstm(weights, x), in_scan(weights, x, None))
+
+
+def test_nan_is_not_hidden():
+    weights, x, carry = make_case((2, 3, 4, 5), "forward")
+    for bits in (0x7FC00000, 0x7FC00001, 0xFFFFFFFF):
+        nan = x.at[0, 1, 0].set(np.uint32(bits).view(np.float32))
+        assert (
+            np.isnan(lstm(weights, nan, carry)[0][0, 1:]).all() and np.isfinite(lstm(weights, nan, carry)[0][1]).all()
+        )
+
+
 def test_arrays_of_wrong_shapes_are_refused():
     weights, x, carry = make_case((2, 4, 3, 5), "forward")
-    with pytest.raises(Exception, match="native LSTM: the shapes of the arrays do not agree"):
+    with pytest.raises(Exception, match="native LSTM: the arrays have other types or shapes"):
         jax.block_until_ready(lstm(weights | {"input_kernel": weights["input_kernel"][:2]}, x, carry))
 
 
@@ -253,13 +269,15 @@ def test_a_compiler_that_is_missing_or_fails_or_is_wrong(tmp_path, capsys):
     script(tmp_path / "wrong", f'[ "$1" = --version ] && exit; touch {calls}; exit 1')
     with pytest.raises(build.NativeUnavailable, match="the compiled code is wrong"):  # remembered
         build.build(tmp_path, wrong)
-    assert not calls.exists() and capsys.readouterr().err == ""
+    assert not calls.exists()
+    notes = capsys.readouterr().err.splitlines()  # once each
+    assert len(notes) == 2 and all(line.startswith("the recurrent loop is not compiled, and runs") for line in notes)
 
 
 def test_a_library_is_built_once_and_again_if_it_is_damaged(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(build, "_check", lambda file: None)  # which takes seconds
     file = build.build(tmp_path, ["cc"])
-    assert capsys.readouterr().err == "compiled the recurrent loop for this CPU with cc, once\n"
+    assert capsys.readouterr().err == "compiled the recurrent loop for this CPU with cc; later runs use it\n"
     whole = file.read_bytes()
     assert build.build(tmp_path, ["cc"]) == file and capsys.readouterr().err == ""
     for damaged in (whole[:1000], b"", whole[:2000] + bytes([whole[2000] ^ 1]) + whole[2001:]):

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,10 @@ class NativeUnavailable(Exception):
     """There is no compiled code; the text says why, as a clause."""
 
 
-@functools.cache
+class WrongCode(NativeUnavailable):
+    """The compiler refuses the code, or its results are wrong: to try again would change nothing."""
+
+
 def load() -> Library:
     """The library, compiled if it is not there.
 
@@ -61,9 +65,11 @@ def _load() -> Library | str:
         folder = runtime.cache_dir()
         if folder is None:
             raise NativeUnavailable("there is no private cache folder")
-        return register(build(folder, shlex.split(os.environ.get("CC", "cc"))))
+        return register(build(folder, shlex.split(os.environ.get("CC") or "cc")))
     except NativeUnavailable as error:
         return str(error)
+    except ValueError as error:
+        return f"CC cannot be read: {error}"
     except OSError as error:
         return f"the cache folder cannot be used: {error}"
 
@@ -97,14 +103,15 @@ def build(folder: Path, compiler: list[str]) -> Path:
                 digest = _digest(part)
                 part.replace(file)
                 file.with_suffix(".sha256").write_text(digest)
-            except NativeUnavailable as error:
+            except WrongCode as error:
                 failure.write_text(str(error))
+                note(f"the recurrent loop is not compiled, and runs more slowly: {error}")
                 raise
             finally:
                 part.unlink(missing_ok=True)
     except filelock.Timeout:
-        raise NativeUnavailable("another process has been compiling for minutes") from None
-    note(f"compiled the recurrent loop for this CPU with {compiler[0]}, once")
+        raise NativeUnavailable(f"another process has held {folder / 'native.lock'} for minutes") from None
+    note(f"compiled the recurrent loop for this CPU with {compiler[0]}; later runs use it")
     return file
 
 
@@ -132,7 +139,7 @@ def _compile(file: Path, compiler: list[str]) -> None:
         raise NativeUnavailable(f"{compiler[0]} failed: {error}") from error
     if done.returncode:
         line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-        raise NativeUnavailable(f"{compiler[0]} failed: {line}")
+        raise WrongCode(f"{compiler[0]} failed: {line}")
 
 
 def _check(file: Path) -> None:
@@ -147,9 +154,11 @@ def _check(file: Path) -> None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeUnavailable(f"the check of the compiled code failed: {error}") from error
+    if done.returncode == -signal.SIGKILL:  # as the system does where memory is short
+        raise NativeUnavailable("the check of the compiled code was killed")
     if done.returncode:
         line = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise NativeUnavailable(f"the compiled code is wrong: {line}")
+        raise WrongCode(f"the compiled code is wrong: {line}")
 
 
 def _key(compiler: list[str]) -> str:

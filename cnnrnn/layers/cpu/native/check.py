@@ -15,7 +15,7 @@ from cnnrnn.layers.rnn.cells import LSTM
 from cnnrnn.layers.rnn.scan import scan
 
 TOLERANCE = 1e-4
-SIZES = ((3, 5, 7, 20), (7, 9, 35, 33))  # B, T, D, H: panels and groups that are not full
+SIZES = ((3, 5, 7, 20), (7, 9, 35, 33), (7, 80, 9, 20))  # B, T, D, H: panels that are not full, and several chunks
 
 
 def main(file: str) -> None:
@@ -23,7 +23,8 @@ def main(file: str) -> None:
     library = build.register(Path(file))
     for sizes in SIZES:
         args, lengths = _example(*sizes), jnp.arange(sizes[0]) % (sizes[1] + 1)
-        settings = {"lengths": lengths, "direction": "both"}
+        mask = jnp.arange(args[2][0].size).reshape(args[2][0].shape) % 3 * 0.5
+        settings = {"lengths": lengths, "direction": "both", "recurrent_mask": mask}
         native = _value_and_grad(partial(lstm.lstm, library=library, **settings), args)
         expected = _value_and_grad(partial(_scan, **settings), args)
         for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(expected), strict=True):

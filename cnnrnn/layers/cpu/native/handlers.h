@@ -53,6 +53,9 @@ static int read_operands(XLA_FFI_CallFrame *frame, Operands *o) {
          IS_INT(operand(frame, 7), B) && IS_INT(operand(frame, 8), P);
 }
 
+// Whether the address of a buffer is that of a vector.
+static int is_aligned(const XLA_FFI_Buffer *buffer) { return (uintptr_t)buffer->data % sizeof(Vector) == 0; }
+
 // Memory for `count` floats, aligned to a vector. It is freed with `free`.
 static float *allocate(long count) { return aligned_alloc(64, (count * sizeof(float) + 63) / 64 * 64); }
 
@@ -63,8 +66,8 @@ XLA_FFI_Error *cnnrnn_lstm_forward(XLA_FFI_CallFrame *frame) {
   if (frame->args.size != NUM_OPERANDS || frame->rets.size != NUM_FORWARD_RESULTS || !read_operands(frame, o) ||
       !IS_FLOAT(result(frame, 0), o->B, o->T, o->P * o->H) || !IS_FLOAT(result(frame, 1), o->B, o->P, o->H) ||
       !IS_FLOAT(result(frame, 2), o->B, o->P, o->H) || !IS_FLOAT(result(frame, 3), o->P, o->T, o->B, o->H) ||
-      !IS_FLOAT(result(frame, 4), o->P, o->T, o->panels, o->B, ROW)) {
-    return fail(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "native LSTM: the shapes of the arrays do not agree");
+      !IS_FLOAT(result(frame, 4), o->P, o->T, o->panels, o->B, ROW) || !is_aligned(result(frame, 4))) {
+    return fail(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "native LSTM: the arrays have other types or shapes than lstm.c says");
   }
   f.outputs = result(frame, 0)->data, f.h = result(frame, 1)->data, f.c = result(frame, 2)->data;
   f.cells = result(frame, 3)->data, f.gates = result(frame, 4)->data;
@@ -90,12 +93,13 @@ XLA_FFI_Error *cnnrnn_lstm_backward(XLA_FFI_CallFrame *frame) {
   if (frame->args.size != NUM_OPERANDS + NUM_SAVED || frame->rets.size != NUM_BACKWARD_RESULTS ||
       !read_operands(frame, o) || !IS_FLOAT(saved[0], o->B, o->T, o->P * o->H) ||
       !IS_FLOAT(saved[1], o->P, o->T, o->B, o->H) || !IS_FLOAT(saved[2], o->P, o->T, o->panels, o->B, ROW) ||
+      !is_aligned(saved[2]) ||
       !IS_FLOAT(saved[3], o->B, o->T, o->P * o->H) || !IS_FLOAT(saved[4], o->B, o->P, o->H) ||
       !IS_FLOAT(saved[5], o->B, o->P, o->H) || !IS_FLOAT(result(frame, 0), o->B, o->T, o->D) ||
       !IS_FLOAT(result(frame, 1), o->B, o->P, o->H) || !IS_FLOAT(result(frame, 2), o->B, o->P, o->H) ||
       !IS_FLOAT(result(frame, 3), o->P, o->D, GATES * o->H) ||
       !IS_FLOAT(result(frame, 4), o->P, o->H, GATES * o->H) || !IS_FLOAT(result(frame, 5), o->P, GATES * o->H)) {
-    return fail(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "native LSTM: the shapes of the arrays do not agree");
+    return fail(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT, "native LSTM: the arrays have other types or shapes than lstm.c says");
   }
   b.outputs = saved[0]->data, b.cells = saved[1]->data, b.gates = saved[2]->data, b.d_outputs = saved[3]->data;
   b.dx = result(frame, 0)->data, b.dh = result(frame, 1)->data, b.dc = result(frame, 2)->data;

@@ -60,12 +60,16 @@ def lstm(
       The outputs [B, T, H], for "both" [B, T, 2 H], and the carry after the last real step.
     """
     both, batch_size = direction == "both", len(x)
+    as_float32 = lambda tree: jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), tree)  # noqa: E731
+    weights, x, carry, recurrent_mask = as_float32((weights, x, carry, recurrent_mask))
     hidden_size = weights["recurrent_kernel"].shape[-2]
     shape = (batch_size, 1 + both, hidden_size)
-    h, c = (jnp.zeros(shape), jnp.zeros(shape)) if carry is None else (part.reshape(shape) for part in carry)
+    h, c = (jnp.zeros(shape, jnp.float32),) * 2 if carry is None else (part.reshape(shape) for part in carry)
     kernels = [weights[name].reshape(1 + both, -1, 4 * hidden_size) for name in ("input_kernel", "recurrent_kernel")]
-    bias = jnp.reshape(weights.get("bias", jnp.zeros((1 + both, 4 * hidden_size))), (1 + both, 4 * hidden_size))
-    mask = jnp.ones(shape) if recurrent_mask is None else recurrent_mask.reshape(shape)
+    bias = jnp.reshape(
+        weights.get("bias", jnp.zeros((1 + both, 4 * hidden_size), jnp.float32)), (1 + both, 4 * hidden_size)
+    )
+    mask = jnp.ones(shape, jnp.float32) if recurrent_mask is None else recurrent_mask.reshape(shape)
     lengths = jnp.full(batch_size, x.shape[1]) if lengths is None else lengths
     num_lanes = (library or build.load()).num_lanes
     outputs, h, c = _run(direction, num_lanes, Operands(x, h, c, mask, *kernels, bias, lengths.astype(jnp.int32)))
@@ -87,7 +91,7 @@ def unsupported_reason(
 
     Args:
       cell, x, direction, has_recurrent_mask, precision: see `implementation.choose`.
-      is_auto: whether it also must be the fastest: XLA does not divide the call over several devices.
+      is_auto: whether "auto" asks. Then several devices are refused, because XLA does not shard the call.
     """
     del direction, has_recurrent_mask  # all are supported
     if jax.default_backend() != "cpu":

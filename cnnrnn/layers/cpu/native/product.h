@@ -48,6 +48,8 @@ static __attribute__((noinline)) void multiply(int width, int num_columns, long 
     MULTIPLY(3, 5) MULTIPLY(3, 6) MULTIPLY(3, 7) MULTIPLY(3, 8)
     MULTIPLY(2, 7) MULTIPLY(2, 8) MULTIPLY(2, 9) MULTIPLY(2, 10) MULTIPLY(2, 11) MULTIPLY(2, 12)
 #endif
+    default:
+      __builtin_trap();
   }
 }
 

@@ -1,10 +1,10 @@
 // A team of threads that runs the tasks of one phase after another: the caller, and helpers from XLA's thread pool.
 //
-// Whoever is free claims the next task. So the caller never waits for a helper that the pool has not started or that the
-// system has put to sleep between two tasks, and runs all tasks itself if nobody comes. Who runs a task changes no
-// result.
+// Whoever is free claims the next task. So the caller waits only for tasks that a helper has begun, and runs all tasks
+// itself if nobody comes. Who runs a task changes no result.
 #pragma once
 
+#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@ typedef struct {
   atomic_int is_over;        // there will be no more phases
   atomic_llong ticket;       // of the phase: the number of tasks times 2^32, plus the number of tasks claimed
   atomic_long num_finished;  // tasks of the phase
+  pthread_t caller;
   Task *task;                // these two do not change while a claimed task is not finished
   void *job;
 } Team;
@@ -53,7 +54,8 @@ static int run_tasks(Team *team) {
 // What a thread of the pool runs.
 static void help(void *data) {
   Team *team = data;
-  for (int spins = 0; !atomic_load(&team->is_over);) {
+  int is_caller = pthread_equal(team->caller, pthread_self());  // a pool whose queue is full runs this at once
+  for (int spins = 0; !is_caller && !atomic_load(&team->is_over);) {
     if (!run_tasks(team)) wait_a_moment(&spins);
   }
   leave(team);
@@ -63,6 +65,7 @@ static void help(void *data) {
 static Team *gather_team(XLA_FFI_CallFrame *frame) {
   Team *team = calloc(1, sizeof *team);
   if (!team) return NULL;
+  team->caller = pthread_self();
   int64_t num_threads = 1;
   XLA_FFI_ThreadPool_NumThreads_Args count = {
       .struct_size = XLA_FFI_ThreadPool_NumThreads_Args_STRUCT_SIZE, .ctx = frame->ctx, .num_threads = &num_threads};

@@ -38,16 +38,21 @@ INLINE Vector choose(IntVector mask, Vector yes, Vector no) {
   return (Vector)((mask & (IntVector)yes) | (~mask & (IntVector)no));
 }
 
-// exp(x) = 2^n exp(r) with r = x - n ln 2, |r| <= 0.35, and the Taylor series of exp(r), whose error is 5e-9.
-INLINE Vector exponential(Vector x) {
+typedef struct {
+  Vector power;  // 2^n
+  Vector rest;   // exp(r) - 1
+} Exponential;
+
+// exp(x) = 2^n exp(r) with r = x - n ln 2, |r| <= 0.35. The error of the Taylor series of exp(r) is 5e-9.
+INLINE Exponential split_exponential(Vector x) {
   const float magic = 12582912.0f;  // 1.5 * 2^23: to add it rounds to an integer, which the low bits then hold
   x = choose(x < -87.0f, broadcast(-87.0f), x);
   x = choose(x > 88.0f, broadcast(88.0f), x);
   Vector shifted = x * 1.44269504f + magic;
   IntVector n = (IntVector)shifted - (IntVector)broadcast(magic);
-  Vector whole = shifted - magic;
-  Vector r = x - whole * 0.693359375f;  // ln 2 in two parts, the first with few bits, so that the product is exact
-  r = r + whole * 2.12194440e-4f;
+  Vector rounded = shifted - magic;
+  Vector r = x - rounded * 0.693359375f;  // ln 2 in two parts, the first with few bits, so that the product is exact
+  r = r + rounded * 2.12194440e-4f;
   Vector series = broadcast(1.0f / 5040);
   series = series * r + 1.0f / 720;
   series = series * r + 1.0f / 120;
@@ -55,10 +60,17 @@ INLINE Vector exponential(Vector x) {
   series = series * r + 1.0f / 6;
   series = series * r + 0.5f;
   series = series * r + 1.0f;
-  series = series * r + 1.0f;
-  return (Vector)((IntVector)series + (n << 23));
+  return (Exponential){(Vector)((n + 127) << 23), series * r};
 }
 
-INLINE Vector sigmoid(Vector x) { return 1.0f / (1.0f + exponential(-x)); }
+INLINE Vector sigmoid(Vector x) {
+  Exponential e = split_exponential(-x);
+  return choose(x == x, 1.0f / (1.0f + e.power + e.power * e.rest), x);  // NaN stays NaN
+}
 
-INLINE Vector hyperbolic_tangent(Vector x) { return 2.0f * sigmoid(2.0f * x) - 1.0f; }
+// (exp(2 x) - 1) / (exp(2 x) + 1), where exp(2 x) - 1 is exact to the last bits near 0 too.
+INLINE Vector hyperbolic_tangent(Vector x) {
+  Exponential e = split_exponential(2.0f * x);
+  Vector minus_1 = e.power * e.rest + (e.power - 1.0f);
+  return choose(x == x, minus_1 / (minus_1 + 2.0f), x);
+}
