@@ -12,7 +12,7 @@ from cnnrnn.errors import ConfigError
 
 CONFIG = flags.DEFINE_string("config", None, "a config file; --config.SECTION.FIELD=VALUE sets a field of it")
 DRY_RUN = flags.DEFINE_bool(
-    "dry_run", False, "print what would be trained on what, and the memory it takes, and stop before anything compiles"
+    "dry_run", False, "print what would be trained on what, and the memory it takes, and stop before a step is compiled"
 )
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of the run: checkpoints, metrics and curves go there")
 

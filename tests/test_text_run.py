@@ -85,7 +85,7 @@ def test_a_wrong_question_is_one_line(trained, words, exit_code, hint):
     [
         (b"", "is empty"),
         (b"too short", "fewer than one window"),
-        (b"caf\xe9 " * 900, "no UTF-8 text: byte 3"),
+        (b"caf\xe9 " * 900, "not UTF-8 text: byte 3"),
     ],
 )
 def test_a_text_that_cannot_be_used_is_one_line(tmp_path, content, hint):

@@ -1,7 +1,7 @@
 """Which files below a folder are data, and which split a name means.
 
-Read are regular files, and every folder once. Left out are what systems and archives leave behind, the directories of
-runs, and whatever is no file: pipes, devices, sockets.
+Regular files are read, and each folder once. A listing leaves out what systems and archives leave behind, the
+directories of runs, pipes, devices and sockets, and links to folders of the same set.
 """
 
 import os
@@ -42,6 +42,7 @@ class Listing:
     def __init__(self, root: str | Path):
         self.left_out: dict[str, list[str]] = {}
         self._seen: dict[tuple[int, int], str] = {}  # {(device, inode): the path under which a folder is read}
+        self._root = os.path.realpath(root)
         self._scanned: dict[str, tuple[list[str], list[str]]] = {}
         if is_run(root):
             raise DataError(f"{root} is the directory of a run - name a folder of data, and another --workdir")
@@ -81,14 +82,13 @@ class Listing:
             note(f"left out, {'; '.join(parts)}")
 
     def summary(self) -> dict[str, dict]:
-        """The same as a JSON value, with the hidden files: {reason: {"count": n, "first": path}}."""
+        """What was left out, hidden files included, as JSON: {reason: {"count": n, "first": path}}."""
         return {reason: {"count": len(paths), "first": paths[0]} for reason, paths in self.left_out.items()}
 
     def _scan(self, folder: str | Path) -> tuple[list[str], list[str]]:
         try:
             with os.scandir(folder) as entries:
-                # a folder is read under its own name if there are links to it too
-                entries = sorted(entries, key=lambda entry: (entry.is_symlink(), entry.name))
+                entries = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             raise DataError(f"cannot read the folder {folder}: {error.strerror} - change its rights") from error
         folders, files = [], []
@@ -102,7 +102,7 @@ class Listing:
             elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
                 files.append(path)
             else:
-                self.leave_out("no regular file", path)
+                self.leave_out("not a regular file", path)
         return sorted(folders), sorted(files)
 
     def _is_data(self, folder: str) -> bool:
@@ -111,6 +111,9 @@ class Listing:
             self.leave_out("made by a system or an archive", folder)
         elif is_run(folder):
             self.leave_out(RUN, folder)
+        elif os.path.islink(folder) and f"{os.path.realpath(folder)}/".startswith(f"{self._root}/"):
+            # its images would get the class of the link, or the link would form a circle
+            self.leave_out("a link to a folder of the same set", folder)
         else:
             return self._is_first(folder)
         return False

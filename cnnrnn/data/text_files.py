@@ -12,6 +12,7 @@ from cnnrnn.errors import DataError
 
 BLOCK_SIZE = 1 << 20  # bytes that are read at a time
 SAMPLE_SIZE = 1 << 16  # bytes by which an encoding is guessed
+NO_TEXT = "not a *.txt file"  # a reason to leave a file out
 WHOLE = "whole"  # of a text without splits
 OTHER_FORMATS = {  # files that begin so, and that may contain text
     b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file", b"\xfd7zXZ": "an xz file", b"PK\x03\x04": "a zip archive",
@@ -44,18 +45,17 @@ def find_texts(path: Path) -> tuple[dict[str, list[Path]], Listing | None]:
         raise DataError(f"{path} is neither a text file nor a folder - name one, data.source")
     listing = Listing(path)
     folders, files = listing.scan(path)
-    texts = [file for file in files if _is_text(file)]
+    texts = {file for file in files if _is_text(file)}
+    below = {entry: [entry] for entry in sorted(texts)} | {entry: _texts_below(listing, entry) for entry in folders}
     named: dict[str, str] = {}
-    for entry in texts + folders:
+    for entry, found in below.items():
         split = split_of(Path(entry).stem.rpartition(".")[2] if entry in texts else Path(entry).name)
-        if split in named:
-            raise DataError(f"{named[split]} and {entry} are both for {split} - leave one there")
-        if split:
+        if split and found:  # a folder of anything else is no split
+            if split in named:
+                raise DataError(f"{named[split]} and {entry} are both for {split} - leave one there")
             named[split] = entry
-    below = {entry: [entry] if entry in texts else _texts_below(listing, entry) for entry in texts + folders}
-    named = {split: entry for split, entry in named.items() if below[entry]}  # a folder of anything else is no split
-    for file in sorted({*files} - {*texts}):
-        listing.leave_out("no *.txt", file)
+    for file in sorted({*files} - texts):
+        listing.leave_out(NO_TEXT, file)
     if not named:
         if not (found := sorted(file for some in below.values() for file in some)):
             raise DataError(f"no *.txt in {path} - put text files there")
@@ -127,14 +127,14 @@ def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
     decoder, offset, mark = codecs.getincrementaldecoder("utf-8")(), 0, "\ufeff"  # the byte order mark
     for data in read_bytes(file, block_size):
         if (offset == 0 and data.startswith((*BYTE_ORDER_MARKS, *OTHER_FORMATS))) or b"\0" in data:
-            raise DataError(f"{_name(file)} is no UTF-8 text: {_advice(data, offset == 0)}")
+            raise DataError(f"{_name(file)} is not UTF-8 text: {_advice(data, offset == 0)}")
         pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
         try:
             text = decoder.decode(data)
         except UnicodeDecodeError as error:
             at = offset - pending + error.start
             what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(data, offset == 0)}"
-            raise DataError(f"{_name(file)} is no UTF-8 text: {what}") from None
+            raise DataError(f"{_name(file)} is not UTF-8 text: {what}") from None
         yield text.removeprefix(mark), len(data)
         offset, mark = offset + len(data), mark if not text else ""
     try:
@@ -147,7 +147,7 @@ def _open(file: Path) -> io.BufferedReader:
     if os.path.islink(file) and not os.path.exists(file):
         raise DataError(f"{file} is a link to a file that is missing - fetch the file or delete the link")
     if os.path.exists(file) and not is_regular(file):
-        raise DataError(f"{file} is no regular file - name a text file")
+        raise DataError(f"{file} is not a regular file - name a text file")
     return open(file, "rb")
 
 
@@ -158,7 +158,7 @@ def _advice(data: bytes, is_start: bool) -> str:
             return f"it is {name} - give the plain text in it"
     encoding = _guess_encoding(data, is_start)
     if encoding is None:
-        return "it looks like no text at all - give a text file"
+        return "it does not look like text - give a text file"
     return f"it looks like {encoding} - convert it to UTF-8"
 
 
@@ -181,7 +181,7 @@ def _texts_below(listing: Listing, folder: str) -> list[str]:
     files = listing.walk(folder)
     for file in files:
         if not _is_text(file):
-            listing.leave_out("no *.txt", file)
+            listing.leave_out(NO_TEXT, file)
     return [file for file in files if _is_text(file)]
 
 

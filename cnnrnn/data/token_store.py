@@ -14,9 +14,7 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from cnnrnn.command import echo
+from cnnrnn.command import echo, note
 from cnnrnn.data import tokens
 from cnnrnn.data.text_files import BLOCK_SIZE, TextFile, read_bytes
 from cnnrnn.data.tokens import Encoded, Tokens
@@ -59,8 +57,9 @@ def encode(
         _write(part, tokens.encode(texts, size, unit, vocab_size, held_out, part))
         shutil.rmtree(folder, ignore_errors=True)  # damaged tokens
         part.rename(folder)
-    except (OSError, ValueError):  # a read-only or a full disk, an empty split, or another process was faster
-        pass
+    except OSError as error:  # a read-only or a full disk, or another process was faster
+        if not folder.exists():
+            note(f"the tokens cannot be stored in {folder}, and are encoded at each start: {error.strerror}")
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return _read(folder, unit) or tokens.encode(texts, size, unit, vocab_size, held_out)
@@ -86,10 +85,10 @@ def _read(folder: Path, unit: str) -> Encoded | None:
         info = json.loads((folder / "info.json").read_text())
         splits = {}
         for split in info["splits"]:
-            ids = np.load(folder / f"{split}.ids.npy", mmap_mode="r")
+            ids = tokens.map_array(folder / f"{split}.ids.npy")
             characters = None
             if unit != "character":
-                characters = np.load(folder / f"{split}.characters.npy", mmap_mode="r")
+                characters = tokens.map_array(folder / f"{split}.characters.npy")
             splits[split] = Tokens(ids, characters)
         return Encoded(splits, Vocabulary.from_info(info["vocabulary"]), info["unknown"], info["blank"])
     except OSError:

@@ -170,7 +170,15 @@ def _join(blocks: list[np.ndarray], dtype: np.dtype, file: Path | None, id_of: n
         np.lib.format.write_array_header_1_0(stream, header)
         for block in converted:
             stream.write(block.tobytes())
-    return np.load(file, mmap_mode="r")
+    return map_array(file)
+
+
+def map_array(file: Path) -> np.ndarray:
+    """The array of a *.npy file, mapped; an empty one is read, because nothing of it can be mapped."""
+    try:
+        return np.load(file, mmap_mode="r")
+    except ValueError:
+        return np.load(file)
 
 
 def _smallest(numbers: Sequence[int], limit: int) -> np.ndarray:

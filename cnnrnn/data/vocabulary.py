@@ -81,7 +81,7 @@ class Vocabulary(NamedTuple):
 
         Args:
           unit: see `Vocabulary`.
-          train: the tokens of the training text.
+          train: the tokens of the training text, or their counts.
           others: those of the other splits.
           size: the largest number of tokens, <unk> and the line end included.
         """

@@ -56,7 +56,7 @@ def _prompt_of(request: Request, workdir: Path) -> str:
     if request.temperature != request.temperature:
         raise ConfigError("--temperature is nan - it takes a number of at least 0")
     if any("\ud800" <= character <= "\udfff" for character in request.prompt):
-        raise DataError("the prompt is no UTF-8 text - type it in a UTF-8 terminal")
+        raise DataError("the prompt is not UTF-8 text - type it in a UTF-8 terminal")
     return request.prompt
 
 

@@ -1,4 +1,4 @@
-"""The dry run: builds everything, prints what was understood, and stops before anything is compiled."""
+"""The dry run: builds everything, prints what was understood, and stops before a step is compiled."""
 
 from functools import partial
 from typing import Any
@@ -37,7 +37,7 @@ def dry_run(config: ConfigDict) -> None:
         passes = config.train.num_steps / train.num_batches
         steps = f"{config.train.num_steps:,} steps with batches of {len(batch['mask'])}"
         echo(f"  {steps}, {passes:.3g} passes over the training data")
-        echo(f"\n{describe_model(parts, padded, state)}\n\ndry run: nothing was compiled, and no run was written")
+        echo(f"\n{describe_model(parts, padded, state)}\n\ndry run: no step was compiled, and no run was written")
 
 
 def describe(summary: dict[str, Any], indent: int = 0) -> list[str]:

@@ -1,4 +1,4 @@
-"""How much memory a training takes, from the shapes of its arrays, before anything is compiled."""
+"""How much memory a training takes, from the shapes of its arrays, before a step is compiled."""
 
 import math
 from collections.abc import Iterable
@@ -15,8 +15,9 @@ from cnnrnn.training.state import TrainState
 def estimate_memory(task: Task, splits: dict[str, Dataset], batch: Batch, state: TrainState) -> dict[str, int]:
     """The bytes of what a training step reads, writes and keeps.
 
-    The compiler merges operations and reuses buffers, so the activations may take less than is said here, and its
-    temporary arrays come in addition.
+    Of several devices each has a share of the batch and of the activations, and all parameters. The data are in the
+    memory of the host. The compiler merges operations and reuses buffers, so the activations may take less than is said
+    here, and its temporary arrays come in addition.
 
     Args:
       task: with its model.

@@ -35,7 +35,7 @@ def build_parts(config: ConfigDict) -> Iterator[Parts]:
     """Builds what a checked config names: `with build_parts(config) as parts`. At the end the data are closed.
 
     Raises:
-      ConfigError: a constructor refuses a value. Errors of the model, the task and the optimizer in the context too.
+      ConfigError: a constructor refuses a value, or the model, the task or the optimizer does within the context.
       DataError: the data are missing or damaged.
     """
     with ExitStack() as stack:
@@ -50,7 +50,7 @@ def build_parts(config: ConfigDict) -> Iterator[Parts]:
 
 
 def describe_model(parts: Parts, batch: Batch, state: TrainState) -> str:
-    """The table of the model for one example, and the memory that training takes. Nothing is compiled.
+    """The table of the model for one example, and the memory that training takes. No step is compiled.
 
     Args:
       parts: of the run.

@@ -39,12 +39,12 @@ def test_what_is_no_data_is_left_out_with_its_reason(tmp_path, capsys):
     assert listing.left_out == {
         "hidden": [str(tmp_path / ".cache"), str(tmp_path / "a" / "._1.png")],
         "made by a system or an archive": [str(tmp_path / "__MACOSX"), str(tmp_path / "a" / "@eaDir")],
-        "no regular file": [str(tmp_path / "a" / "2.png")],
+        "not a regular file": [str(tmp_path / "a" / "2.png")],
     }
     assert listing.summary()["hidden"] == {"count": 2, "first": str(tmp_path / ".cache")}
     listing.print_left_out()
     (line,) = capsys.readouterr().err.splitlines()
-    assert "__MACOSX and 1 more" in line and f"no regular file: {tmp_path / 'a' / '2.png'}" in line
+    assert "__MACOSX and 1 more" in line and f"not a regular file: {tmp_path / 'a' / '2.png'}" in line
     assert "hidden" not in line
 
 
@@ -59,14 +59,26 @@ def test_links_may_form_circles_and_each_folder_is_read_once(tmp_path):
     (root / "cat" / "dogs").symlink_to(root / "dog")
     (root / "dog" / "more").symlink_to(tmp_path / "elsewhere")
     (root / "also_dog").symlink_to(root / "dog")
+    (root / "dog" / "again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
+    (root / "alias").symlink_to(tmp_path / "other")
+    touch(root / "dog" / "inner" / "4.png", tmp_path / "other" / "5.png")
+    (root / "cat" / "inner").symlink_to(root / "dog" / "inner")
     listing = Listing(root)
     folders, _ = listing.scan(root)
-    assert folders == [str(root / "cat"), str(root / "dog")]  # by its own name, not by that of a link
+    assert folders == [str(root / name) for name in ("alias", "cat", "dog")]
     assert listing.walk(root / "cat") == [str(root / "cat" / name) for name in ("1.png", "self")]  # to read it names it
-    assert listing.walk(root / "dog") == [str(root / "dog" / "2.png"), str(root / "dog" / "more" / "3.png")]
-    assert listing.left_out[f"the same folder as {root / 'dog'}"] == [
-        str(root / "also_dog"),
-        str(root / "cat" / "dogs"),
+    assert [os.path.relpath(file, root) for file in listing.walk(root / "dog")] == [
+        "dog/2.png",
+        "dog/again/3.png",
+        "dog/inner/4.png",
+    ]
+    assert listing.left_out["a link to a folder of the same set"] == [
+        str(root / name) for name in ("also_dog", "cat/dogs", "cat/inner", "cat/up")
+    ]
+    assert listing.left_out[f"the same folder as {root / 'dog' / 'again'}"] == [
+        str(root / "dog" / "more"),
+        str(root / "dog" / "again" / "loop"),
     ]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from cnnrnn.data.builders import originals
+from cnnrnn.data.builders.cifar10 import Cifar10
 from cnnrnn.data.builders.originals import Content
 from cnnrnn.errors import DataError
 
@@ -259,3 +260,10 @@ def test_a_content_of_unknown_checksum_is_known_by_its_name(tmp_path):
     files["train_labels.idx1-ubyte.xz"] = lzma.compress(OTHER_DATA[LABELS])
     found = originals.find(contents, originals.list_files(write(tmp_path, files)))
     assert found == {IMAGES: files["a"], LABELS: OTHER_DATA[LABELS]}
+
+
+def test_the_archive_of_cifar10_is_within_the_limit(tmp_path):
+    """It is read packed, as a tar, and member by member."""
+    (archive,) = Cifar10(data_dir=tmp_path).downloads.values()
+    members = sum(content.size for content in Cifar10.CONTENTS.values())
+    assert archive.size + 2.1 * members < originals.READ_LIMIT

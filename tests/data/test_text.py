@@ -109,7 +109,7 @@ def test_a_file_and_a_folder_of_the_users(tmp_path):
         (b"", "text of .* is empty"),
         (b" \n \n", "text of .* is empty"),
         (b"short", "has 4 characters, fewer than one window of 64 for each of 32 rows"),
-        (b"good \xff bad" * 99, "no UTF-8 text: byte 5 is 0xff"),
+        (b"good \xff bad" * 99, "not UTF-8 text: byte 5 is 0xff"),
         (None, "no text file or folder"),
     ],
 )

@@ -53,8 +53,8 @@ def test_the_line_ends_of_every_system_are_line_ends(line_end, block_size):
         (BOOK.encode("utf-16-be"), "UTF-16BE"),
         ("Привет, мир. ".encode("utf-16-le") * 99, "UTF-16LE"),  # its only zero bytes are those of blanks and marks
         (BOOK.encode("utf-32"), "UTF-32LE"),
-        (b"text \0 and a zero byte " * 99, "no text at all"),
-        (b"fine so far\n" * 200_000 + b"\0", "no text at all"),  # not at the start
+        (b"text \0 and a zero byte " * 99, "does not look like text"),
+        (b"fine so far\n" * 200_000 + b"\0", "does not look like text"),  # not at the start
         ("Käse für später, größer als üblich.\n".encode("latin-1") * 99, "byte 1 is 0xe4; it looks like"),
         (b"\x1f\x8b\x08\0\0\0\0\0", "a gzip file"),
         (b"PK\3\4 and more", "a zip archive"),
@@ -78,7 +78,7 @@ def test_a_text_is_found_whatever_its_capitals_and_its_splits(tmp_path):
     write(tmp_path / "books" / "notes.md")
     texts, listing = find_texts(tmp_path / "books")
     assert [file.name for file in texts[WHOLE]] == ["A.TXT", "b.Txt"]
-    assert listing.left_out["no *.txt"] == [str(tmp_path / "books" / "notes.md")]
+    assert listing.left_out["not a *.txt file"] == [str(tmp_path / "books" / "notes.md")]
 
     for name in ("Training/pos/1.txt", "Training/neg/2.txt", "Test/3.txt", "extra/4.txt", "readme.txt"):
         write(tmp_path / "reviews" / name)

@@ -21,7 +21,7 @@ from typing import BinaryIO, NamedTuple
 from cnnrnn.data.files import Listing
 from cnnrnn.errors import DataError, join_lines
 
-READ_LIMIT = 512 << 20  # bytes: more than any original needs
+READ_LIMIT = 1 << 30  # bytes of a file at all its layers: those of CIFAR-10 have 540 million
 MAX_MEMBERS = 10_000  # of an archive: one with more is not an archive of originals
 MAX_LAYERS = 4  # a .gz in a .tar.gz in a .zip
 DECOMPRESSORS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}  # by how a file starts

@@ -158,8 +158,8 @@ def _find_classes(listing: Listing, folder: Path) -> Classes:
 def _check_classes(found: dict[str, Classes], folders: dict[str, Path]) -> None:
     train = found["train"]
     if len(train) < 2:
-        only = f", {next(iter(train))}" if train else ""
-        raise DataError(f"only one class folder in {folders['train']}{only} - give at least two")
+        have = f"only one class folder, {next(iter(train))}," if train else "no class folder"
+        raise DataError(f"{have} in {folders['train']} - give at least two")
     for name, files in train.items():
         if not files:
             raise DataError(f"no images in {folders['train'] / name} - put some there or delete the folder")
@@ -174,7 +174,7 @@ def _is_image(file: str) -> bool:
 
 def _reason(file: str) -> str:
     """Why a file that is not in a class is left out."""
-    return "an image in no class folder" if _is_image(file) else f"no image, *{Path(file).suffix.lower()}"
+    return "an image in no class folder" if _is_image(file) else f"not an image, *{Path(file).suffix.lower()}"
 
 
 def _hold_out_of_classes(classes: Classes, folder: Path) -> tuple[Classes, Classes]:

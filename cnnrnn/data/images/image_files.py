@@ -44,7 +44,7 @@ def open_image(file: str | Path | BinaryIO, name: str | None = None) -> Iterator
         with reading(file if name is None else name):
             if isinstance(file, (str, Path)):
                 if os.path.exists(file) and not os.path.isdir(file) and not is_regular(file):
-                    raise DataError(f"{file} is no regular file - name an image file")
+                    raise DataError(f"{file} is not a regular file - name an image file")
                 file = stack.enter_context(open(file, "rb"))
             image = stack.enter_context(Image.open(_without_metadata(file), formats=FORMATS))
             if image.mode == "LAB":  # the only mode that Pillow reads from these formats and does not convert

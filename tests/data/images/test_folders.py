@@ -83,7 +83,7 @@ def test_a_circle_of_links_and_a_pipe_end_in_no_bug_and_no_wait(tmp_path, capsys
     data = image_set(0, source=str(tmp_path))
     assert sum(split.info["num_examples"] for split in data.values()) == 6
     assert len(capsys.readouterr().err.splitlines()) == 1
-    assert data["train"].summary["left out"]["no regular file"] == {
+    assert data["train"].summary["left out"]["not a regular file"] == {
         "count": 1,
         "first": str(tmp_path / "dog" / "9.png"),
     }
@@ -114,6 +114,6 @@ def test_the_summary_says_what_was_understood(tmp_path):
         "classes": {"cat": 4, "dog": 4},
         "sizes": "9 x 9 pixels, color",
         "input": "16 x 16 x 3",
-        "left out": {"no image, *.txt": {"count": 1, "first": str(tmp_path / "dog" / "notes.TXT")}},
+        "left out": {"not an image, *.txt": {"count": 1, "first": str(tmp_path / "dog" / "notes.TXT")}},
     }
     assert data["test"].summary == {"images": 2, "classes": {"cat": 1, "dog": 1}}

@@ -129,5 +129,5 @@ def test_transparency_and_palette_of_a_png_do_matter():
 
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(DataError, match="pipe.png is no regular file"):
+    with pytest.raises(DataError, match="pipe.png is not a regular file"):
         convert.read(tmp_path / "pipe.png", (8, 8, 3))
