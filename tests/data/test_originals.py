@@ -266,4 +266,4 @@ def test_the_archive_of_cifar10_is_within_the_limit(tmp_path):
     """It is read packed, as a tar, and member by member."""
     (archive,) = Cifar10(data_dir=tmp_path).downloads.values()
     members = sum(content.size for content in Cifar10.CONTENTS.values())
-    assert archive.size + 2.1 * members < originals.READ_LIMIT
+    assert int(archive.size) + 2.1 * members < originals.READ_LIMIT
