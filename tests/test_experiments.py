@@ -81,3 +81,21 @@ def test_waiting_for_images_can_be_measured(tmp_path):
     row = done.stdout.splitlines()[-1].split(" | ")
     assert row[0] == "| 1" and len(row) == 7 and float(row[1]) > 100
     assert Image.open(tmp_path / "memory.png").size[0] > 500
+
+
+def test_long_text(tmp_path):
+    """Its text, its command and its figure of a process."""
+    code = (
+        "import sys; from pathlib import Path; import run\n"
+        "text = run.write_text(Path(sys.argv[1]), 'Cyrillic', 0.5)\n"
+        "assert 5e5 <= text.stat().st_size < 2e6 and 'ы' in text.read_text()\n"
+        "words = run.command(text, 'character', 'first', 2)\n"
+        "assert Path('../../', words[words.index('--config') + 1]).exists() and str(text) in ' '.join(words)\n"
+        "peak, seconds = run.measure([sys.executable, '-c', 'x = bytearray(50_000_000)'])\n"
+        "assert 50 < peak < 200 and 0 < seconds < 60"
+    )
+    folder = ROOT / "experiments" / "long_text"
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr

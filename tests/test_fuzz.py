@@ -1,6 +1,6 @@
 """Fuzz: damaged files, odd folders and any bytes as text end well or in one line, in time and in bounded memory.
 
-The suite tries the same examples each time. The profile "long" tries many more, random ones, for about an hour:
+The suite tries the same examples each time. The profile "long" tries many more, random ones, for a quarter of an hour:
 
   python -m pytest tests/test_fuzz.py --hypothesis-profile=long -n 2 --dist=load
 """
@@ -55,11 +55,11 @@ UNITS = ("character", "word", "token")
 
 
 def fuzz(num_examples: int) -> settings:
-    """The number of examples in the suite; the profile "long" tries a hundred times as many."""
+    """The number of examples in the suite; the profile "long" tries fifty times as many."""
     is_long = settings.default is settings.get_profile("long")
     return settings(
         settings.get_profile("long"),
-        max_examples=num_examples * (100 if is_long else 1),
+        max_examples=num_examples * (50 if is_long else 1),
         derandomize=not is_long,
     )
 
@@ -441,7 +441,7 @@ def read_text(source: str, unit: str, data_dir: str, vocab_size: int = 100) -> s
     return read_batches(splits)
 
 
-@fuzz(120)
+@fuzz(80)
 @given(TREES, st.sampled_from([0, 2**28]), st.sampled_from(UNITS))
 def test_any_folder_is_read_or_refused(tree, memory_limit, unit):
     """And it is the same folder if it is read again or named in another way."""
@@ -586,7 +586,7 @@ def find(contents: dict[str, Content], folder: str) -> dict[str, bytes]:
     return originals.find(contents, originals.list_files(folder), {"Other": CONTENTS})
 
 
-@fuzz(200)
+@fuzz(150)
 @given(st.lists(damaged(ARCHIVES) | damaged(PACKED) | st.sampled_from(PACKED), min_size=1, max_size=3), NAMES)
 def test_the_originals_are_found_whole_or_not_at_all(files, name):
     tree = {name[:200] + str(number).encode(): data for number, data in enumerate(files)}
@@ -654,7 +654,7 @@ def damaged_store(draw, store: Path, name: str) -> tuple[str, bytes]:
     return str(file.relative_to(store)), draw(damaged([some.read_bytes() for some in [file] * 4 + files]))
 
 
-@fuzz(60)
+@fuzz(40)
 @given(st.data())
 def test_a_damaged_prepared_set_gives_its_arrays_or_is_refused(prepared, data):
     file, damage = data.draw(damaged_store(prepared.store, "mnist"))
