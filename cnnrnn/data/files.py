@@ -8,6 +8,7 @@ import os
 import re
 import stat
 import unicodedata
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from cnnrnn.command import note
@@ -15,6 +16,7 @@ from cnnrnn.errors import DataError
 
 LEFTOVERS = {  # folders that a system or an archive leaves, casefolded
     "__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__",
+    "#recycle",
 }  # fmt: skip
 RUN_FILES = (".lock", "config.json")  # the directory of every run has both
 RUN = "the directory of a run"  # a reason to leave a folder out
@@ -68,6 +70,25 @@ class Listing:
             found += files
             waiting += folders
         return sorted(found)
+
+    def find_outermost(self, root: str | Path, is_data: Callable[[str], bool]) -> str:
+        """The root, or the folder that all data are in, as an archive leaves it; then one line says so.
+
+        Args:
+          root: a folder.
+          is_data: whether a file is data, by its path.
+        """
+        inner = str(root)
+        while True:
+            folders, files = self.scan(inner)
+            if len(folders) != 1 or split_of(os.path.basename(folders[0])) or any(map(is_data, files)):
+                break
+            inner = folders[0]
+        folders, files = self.scan(inner)
+        if inner == str(root) or not (find_splits(map(os.path.basename, folders + files)) or len(folders) > 1):
+            return str(root)
+        note(f"reading {inner}, the only folder in {root}")
+        return inner
 
     def leave_out(self, reason: str, path: str) -> None:
         """Remembers a file or folder that is not read."""
@@ -143,12 +164,39 @@ def split_of(name: str) -> str | None:
     >>> split_of("Training"), split_of("val2017"), split_of("test-images"), split_of("trains")
     ('train', 'validation', 'test', None)
     """
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))  # TrainSet
-    words = [word for word in re.findall(r"[^\W\d_]+", name.casefold()) if word not in FILLERS]
+    words = _words(name)
     for split, names in SPLITS.items():
         if len(words) == 1 and words[0].removesuffix("set") in names:
             return split
     return None
+
+
+def find_splits(names: Iterable[str]) -> dict[str, str]:
+    """The split that each name means: {name: split}. A name that means none is left out.
+
+    Names that are the same but for a split, such as birds_train and birds_test, mean splits too.
+
+    >>> find_splits(["train", "extra"]), find_splits(["birds_train", "birds-test", "birds"])
+    ({'train': 'train'}, {'birds_train': 'train', 'birds-test': 'test'})
+    """
+    names = list(names)
+    if found := {name: split for name in names if (split := split_of(name))}:
+        return found
+    by_rest: dict[tuple[str, ...], dict[str, str]] = {}
+    for name in names:
+        words = _words(name)
+        splits = [split for word in words if (split := split_of(word))]
+        if len(splits) == 1:
+            rest = tuple(word for word in words if not split_of(word))
+            by_rest.setdefault(rest, {})[name] = splits[0]
+    several = [alike for alike in by_rest.values() if "train" in alike.values() and len({*alike.values()}) > 1]
+    return several[0] if len(several) == 1 else {}
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name in lower case, without digits and without what a folder of data is usually called."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", name))  # TrainSet
+    return [word for word in re.findall(r"[^\W\d_]+", name.casefold()) if word not in FILLERS]
 
 
 def _mode(path: str | Path) -> int:

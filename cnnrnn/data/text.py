@@ -155,6 +155,8 @@ def _find(source: str, data_dir: str | None, manual_dir: str | None) -> tuple[di
         return _load("text.TinyShakespeare", (WHOLE,), data_dir, manual_dir), {}
     if source == "penn_treebank":
         return _load("text.PennTreebank", ("train", "validation", "test"), data_dir, manual_dir), {}
+    if not source:
+        raise DataError("data.source is empty - name a text file or a folder, --config.data.source=PATH")
     path = Path(os.path.expanduser(source))
     if not os.path.exists(path):
         known = did_you_mean(source, ["pydoc", "tiny_shakespeare", "penn_treebank"], otherwise="")

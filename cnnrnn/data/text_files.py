@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cnnrnn.data.files import SPLITS, Listing, is_regular, split_of
+from cnnrnn.data.files import SPLITS, Listing, find_splits, is_regular, split_of
 from cnnrnn.data.vocabulary import normalise
 from cnnrnn.errors import DataError
 
@@ -44,12 +44,15 @@ def find_texts(path: Path) -> tuple[dict[str, list[Path]], Listing | None]:
     if not os.path.isdir(path):
         raise DataError(f"{path} is neither a text file nor a folder - name one, data.source")
     listing = Listing(path)
+    path = Path(listing.find_outermost(path, _is_text))
     folders, files = listing.scan(path)
     texts = {file for file in files if _is_text(file)}
     below = {entry: [entry] for entry in sorted(texts)} | {entry: _texts_below(listing, entry) for entry in folders}
+    names = {entry: _split_name(entry) if entry in texts else Path(entry).name for entry in below}
+    splits = find_splits(names[entry] for entry, found in below.items() if found)
     named: dict[str, str] = {}
     for entry, found in below.items():
-        split = split_of(Path(entry).stem.rpartition(".")[2] if entry in texts else Path(entry).name)
+        split = splits.get(names[entry])
         if split and found:  # a folder of anything else is no split
             if split in named:
                 raise DataError(f"{named[split]} and {entry} are both for {split} - leave one there")
@@ -133,7 +136,8 @@ def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
             text = decoder.decode(data)
         except UnicodeDecodeError as error:
             at = offset - pending + error.start
-            what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(data, offset == 0)}"
+            around = error.object[max(error.start - SAMPLE_SIZE // 2, 0) :]
+            what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(around, offset == 0)}"
             raise DataError(f"{_name(file)} is not UTF-8 text: {what}") from None
         yield text.removeprefix(mark), len(data)
         offset, mark = offset + len(data), mark if not text else ""
@@ -183,6 +187,12 @@ def _texts_below(listing: Listing, folder: str) -> list[str]:
         if not _is_text(file):
             listing.leave_out(NO_TEXT, file)
     return [file for file in files if _is_text(file)]
+
+
+def _split_name(file: str) -> str:
+    """The part of a file's name that may mean a split: "train" of ptb.train.txt, "book_train" of book_train.txt."""
+    stem = Path(file).stem
+    return last if split_of(last := stem.rpartition(".")[2]) else stem
 
 
 def _is_text(file: str) -> bool:

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from cnnrnn import config as configs
 from cnnrnn import config_file
 from cnnrnn.command import is_utf8
+from cnnrnn.data.files import is_run
 from cnnrnn.errors import ConfigError, Interrupted, UserError, WorkdirError
 from cnnrnn.lookup import MissingModule
 
@@ -36,12 +37,14 @@ class Workdir:
     """Opens the directory of a run for training and locks it: `with Workdir(path, config) as workdir`.
 
     Raises:
-      WorkdirError: it cannot be written, its path is not UTF-8, or another process trains in it.
+      WorkdirError: it cannot be written, its path is not UTF-8, it is a folder of the data, or another process trains
+        in it.
       ConfigError: it contains a run with another config.
     """
 
     def __init__(self, path: str, config: ConfigDict):
         _check_path(path)
+        _check_data(path, config)
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -154,6 +157,16 @@ def atomic_write(file: Path, text: str) -> None:
 def _check_path(path: str) -> None:
     if not is_utf8(os.path.abspath(path)):
         raise WorkdirError(f"the path {path} is not UTF-8, and Orbax takes no other - choose another --workdir")
+
+
+def _check_data(path: str, config: ConfigDict) -> None:
+    """Refuses a folder of the data: a run in it would hide it from every later run."""
+    source, path = config.data.get("source"), os.path.realpath(path)
+    if not isinstance(source, str) or not os.path.isdir(source := os.path.realpath(os.path.expanduser(source))):
+        return
+    is_inside = f"{path}/".startswith(f"{source}/")
+    if is_inside and os.path.isdir(path) and os.listdir(path) and not is_run(path):
+        raise WorkdirError(f"{path} is a folder of the data, data.source - choose another --workdir")
 
 
 def _or_default(value: Any) -> str:

@@ -6,8 +6,8 @@ import os
 import pytest
 from conftest import run_command
 
-from cnnrnn.data.files import RUN_FILES, Listing, is_regular, split_of
-from cnnrnn.errors import DataError
+from cnnrnn.data.files import RUN_FILES, Listing, find_splits, is_regular, split_of
+from cnnrnn.errors import DataError, WorkdirError
 from cnnrnn.training.workdir import Workdir
 
 
@@ -125,3 +125,34 @@ def test_a_run_inside_its_data_does_not_become_data(tmp_path):
     assert (tmp_path / "runs" / "one" / "model.txt").exists()
     info = json.loads((tmp_path / "runs" / "one" / "dataset.json").read_text())
     assert info["summary"]["train"]["left out"]["the directory of a run"]["count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "splits"),
+    [
+        (["birds_train", "birds_test"], ["train", "test"]),
+        (["my-train", "my-val", "other"], ["train", "validation"]),
+        (["train_en", "valid_en"], ["train", "validation"]),
+        (["birds_train", "cats_test"], []),  # of two sets
+        (["a_train", "a_test", "b_train", "b_test"], []),
+        (["test station", "train station"], ["test", "train"]),
+        (["train", "birds_test"], ["train"]),
+        (["one", "two"], []),
+    ],
+)
+def test_names_that_are_the_same_but_for_a_split(names, splits):
+    assert list(find_splits(names).values()) == splits
+
+
+def test_a_workdir_that_is_a_folder_of_the_data_is_refused_before_it_is_written(tmp_path, config):
+    for folder in ("set/cat", "set/dog", "set/runs"):
+        (tmp_path / folder).mkdir(parents=True)
+    touch(tmp_path / "set" / "cat" / "1.png")
+    config.data.source = str(tmp_path / "set")
+    for workdir in ("set", "set/cat"):
+        with pytest.raises(WorkdirError, match="is a folder of the data, data.source - choose another"):
+            Workdir(str(tmp_path / workdir), config)
+    assert not (tmp_path / "set" / ".lock").exists() and not (tmp_path / "set" / "cat" / ".lock").exists()
+    for workdir in ("set/runs", "set/new", "elsewhere", "set/new"):  # empty, new, outside, and a run
+        with Workdir(str(tmp_path / workdir), config):
+            pass

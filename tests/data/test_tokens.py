@@ -225,3 +225,14 @@ def test_words_of_other_scripts_come_back(text):
     words, _ = tokenize(text, "word")
     vocabulary = Vocabulary.build("word", words, [], 99)
     assert vocabulary.decode(vocabulary.encode(words)) == text
+
+
+@pytest.mark.parametrize("names", [("Training.txt", "Valid.txt"), ("book_train.txt", "book_valid.txt")])
+def test_splits_in_the_only_folder_are_not_mixed(tmp_path, names, capsys):
+    for name in names:
+        write(tmp_path / "a" / "b" / name)
+    texts, _ = find_texts(tmp_path)
+    assert {split: file.name for split, (file,) in texts.items()} == dict(
+        zip(("train", "validation"), names, strict=True)
+    )
+    assert f"reading {tmp_path / 'a' / 'b'}" in capsys.readouterr().err

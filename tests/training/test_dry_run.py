@@ -57,7 +57,7 @@ def test_on_the_command_line(tmp_path):
         f"data images.custom.image_set, {tmp_path / 'set'}",
         "    classes: cat 4, dog 4",
         "    sizes: 30 x 20, 30 x 22 (median) to 30 x 24 pixels, color",
-        f"    left out: not an image, *.txt (count 1, first {tmp_path / 'set' / 'dog' / 'notes.txt'})",
+        f"    left out: not an image that is read, *.txt (count 1, first {tmp_path / 'set' / 'dog' / 'notes.txt'})",
         "dry run: no step was compiled, and no run was written",
     ):
         assert line in done.stdout.splitlines(), done.stdout

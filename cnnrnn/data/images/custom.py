@@ -5,7 +5,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -19,10 +19,11 @@ from cnnrnn.data.prefetch import count_cores
 from cnnrnn.data.progress import progress
 from cnnrnn.data.sampling import SequentialSampler, ShuffledSampler
 from cnnrnn.errors import DataError
-from cnnrnn.signatures import NonNegativeInt, PositiveFloat, PositiveInt, Resumable
+from cnnrnn.signatures import NonNegativeInt, PositiveFloat, PositiveInt, Range, Resumable
 
 MAX_HEADERS = 1000  # the number of images whose headers decide on size and channels
 SIZE_RANGE = (16, 64)  # of sizes that the user did not choose
+MAX_SIZE = 4096  # that the user may choose: a batch of larger images fits no memory
 CHUNK_SIZE = 64  # images that a thread decodes at a time
 GRAYSCALE_MODES = {"1", "L", "LA", "La", "I", "F"}  # of Pillow, without what follows a semicolon
 
@@ -33,7 +34,7 @@ def image_set(
     seed: int,
     *,
     source: Resumable[str],
-    size: PositiveInt | None = None,
+    size: Annotated[int, Range(low=1, high=MAX_SIZE)] | None = None,
     grayscale: bool | None = None,
     batch_size: PositiveInt = 64,
     eval_batch_size: Resumable[PositiveInt] = 250,

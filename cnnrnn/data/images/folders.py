@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnnrnn.command import note
-from cnnrnn.data.files import RUN, SPLITS, Listing, split_of
+from cnnrnn.data.files import RUN, SPLITS, Listing, find_splits, split_of
 from cnnrnn.data.images.image_files import FORMATS
 from cnnrnn.errors import DataError
 
@@ -55,10 +54,12 @@ def open_folder(source: str) -> tuple[list[str], dict[str, ImageFiles], dict]:
       DataError: there is no such folder, it cannot be read, or it does not have a folder of images for each class.
     """
     root = Path(os.path.expanduser(source))
+    if not source:
+        raise DataError("data.source is empty - name a folder of images, --config.data.source=FOLDER")
     if not os.path.isdir(root):
         raise DataError(f"no folder {source} with images - name one, data.source, or a prepared set, tfds:NAME")
     listing = Listing(root)
-    root = _outermost(listing, root)
+    root = Path(listing.find_outermost(root, _is_image))
     folders = _split_folders(listing, root)
     found = {split: _find_classes(listing, folder) for split, folder in folders.items()}
     listing.print_left_out()
@@ -84,24 +85,13 @@ def hold_out(names: Sequence[str]) -> list[str]:
     return ranked[: -(-len(ranked) // 10)]
 
 
-def _outermost(listing: Listing, root: Path) -> Path:
-    """The folder of the set: the root, or the one folder in it, as an archive leaves it, that has the class folders."""
-    folders, files = listing.scan(root)
-    if len(folders) != 1 or split_of(Path(folders[0]).name) or any(map(_is_image, files)):
-        return root
-    inner, files = listing.scan(folders[0])
-    if len(inner) < 2 or any(map(_is_image, files)):
-        return root
-    note(f"reading {folders[0]}, the only folder in {root}")
-    return Path(folders[0])
-
-
 def _split_folders(listing: Listing, root: Path) -> dict[str, Path]:
     """The folder of each split that has one. If no name means a split, the root is the folder of the training split."""
     folders, files = listing.scan(root)
     found: dict[str, Path] = {}
+    splits = find_splits(os.path.basename(folder) for folder in folders)
     for folder in map(Path, folders):
-        split = split_of(folder.name)
+        split = splits.get(folder.name)
         if split in found:
             raise DataError(f"{found[split]} and {folder} are both for {split} - leave one there")
         if split:
@@ -111,7 +101,8 @@ def _split_folders(listing: Listing, root: Path) -> dict[str, Path]:
     if "train" not in found:
         understood = ", ".join(f"{folder.name} as {split}" for split, folder in found.items())
         raise DataError(
-            f"no training split in {root}: understood {understood} - call the folder of the training images train"
+            f"no training split in {root}: understood {understood} - "
+            "call the folder of the training images train, or rename it if it is a class"
         )
     for split, folder in found.items():
         inner, images = listing.scan(folder)
@@ -174,7 +165,9 @@ def _is_image(file: str) -> bool:
 
 def _reason(file: str) -> str:
     """Why a file that is not in a class is left out."""
-    return "an image in no class folder" if _is_image(file) else f"not an image, *{Path(file).suffix.lower()}"
+    return (
+        "an image in no class folder" if _is_image(file) else f"not an image that is read, *{Path(file).suffix.lower()}"
+    )
 
 
 def _hold_out_of_classes(classes: Classes, folder: Path) -> tuple[Classes, Classes]:

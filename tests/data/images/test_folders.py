@@ -114,6 +114,19 @@ def test_the_summary_says_what_was_understood(tmp_path):
         "classes": {"cat": 4, "dog": 4},
         "sizes": "9 x 9 pixels, color",
         "input": "16 x 16 x 3",
-        "left out": {"not an image, *.txt": {"count": 1, "first": str(tmp_path / "dog" / "notes.TXT")}},
+        "left out": {"not an image that is read, *.txt": {"count": 1, "first": str(tmp_path / "dog" / "notes.TXT")}},
     }
     assert data["test"].summary == {"images": 2, "classes": {"cat": 1, "dog": 1}}
+
+
+def test_splits_of_one_name_and_folders_around_them(tmp_path, capsys):
+    fill(tmp_path, *(f"x/data/birds_{split}/{kind}" for split in ("train", "test") for kind in ("cat", "dog")))
+    class_names, splits, _ = open_folder(str(tmp_path))
+    assert class_names == ["cat", "dog"] and [*splits] == ["train", "test"]
+    assert capsys.readouterr().err == f"reading {tmp_path / 'x' / 'data'}, the only folder in {tmp_path}\n"
+
+
+@pytest.mark.parametrize(("settings", "error"), [({"source": ""}, "data.source is empty")])
+def test_an_empty_source_is_not_the_current_folder(settings, error):
+    with pytest.raises(DataError, match=error):
+        image_set(0, **settings)
