@@ -151,7 +151,7 @@ def _figure(file: Path, size: tuple[float, float], dpi: int) -> Iterator:
 
 
 def _label(name: str, width: int) -> str:
-    """A name as it is drawn: on one line, of at most so many columns of a terminal, and never invisible."""
+    """A name as it is drawn: on one line, at most `width` columns of a terminal wide, and never invisible."""
     name = one_line(name)
     if all(unicodedata.category(character) in ("Zs", "Cf") for character in name):  # blanks and what has no width
         name = "\N{OPEN BOX}" * len(name)

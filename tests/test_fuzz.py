@@ -468,7 +468,8 @@ SOURCES = [
     "/proc/self/mem",
     "tfds:",
 ]
-ANY_SOURCE = st.sampled_from(SOURCES) | st.text(max_size=20).map(lambda name: f"tfds:{name}") | st.text(min_size=1)
+NO_PATHS = st.text(st.characters(exclude_characters="/~"), min_size=1)
+ANY_SOURCE = st.sampled_from(SOURCES) | NO_PATHS | NO_PATHS.map(lambda name: f"tfds:{name}")
 
 
 @fuzz(60)

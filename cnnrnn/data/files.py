@@ -189,7 +189,7 @@ def find_splits(names: Iterable[str]) -> dict[str, str]:
         if len(splits) == 1:
             rest = tuple(word for word in words if not split_of(word))
             by_rest.setdefault(rest, {})[name] = splits[0]
-    several = [alike for alike in by_rest.values() if "train" in alike.values() and len({*alike.values()}) > 1]
+    several = [group for group in by_rest.values() if "train" in group.values() and len({*group.values()}) > 1]
     return several[0] if len(several) == 1 else {}
 
 

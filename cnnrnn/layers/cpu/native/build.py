@@ -2,7 +2,7 @@
 
 The name of the library is a hash of all that it depends on: the sources, the compiler, the header of jaxlib. The folder
 is that of `runtime.cache_dir`, which depends on the CPU. A library appears there complete or not at all, and is used
-only if it has once given the results of the scan, in a process of its own. Nothing is downloaded.
+only after it has given the results of the scan, in another process. Nothing is downloaded.
 """
 
 import ctypes
@@ -143,7 +143,7 @@ def _compile(file: Path, compiler: list[str]) -> None:
 
 
 def _check(file: Path) -> None:
-    """Compares with the scan, in a process of its own: wrong code may do worse than to raise an error."""
+    """Compares with the scan, in another process: wrong code may do worse than to raise an error."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-m", "cnnrnn.layers.cpu.native.check", str(file)]
     root = Path(__file__).parents[4]
