@@ -1,6 +1,7 @@
 """Every study runs, shortened."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -99,3 +100,11 @@ def test_long_text(tmp_path):
         [sys.executable, "-c", code, tmp_path], cwd=folder, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_compiled_lstm_can_be_timed():
+    command = [sys.executable, "experiments/throughput/native.py", "--rounds=1", "--seconds=0"]
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 or "implementation is 'native', but there is no" in done.stderr, done.stderr
+    assert done.returncode or len(done.stdout.splitlines()) == 7
