@@ -76,7 +76,11 @@ class ImageRecords:
         encoded = {self.image: tfds.decode.SkipDecoding()} if _is_encoded(self.features[self.image]) else None
         try:
             records = self.records.__getitems__([int(self.rows[index]) for index in indices])
-            return [self.features.deserialize_example_np(record, decoders=encoded) for record in records]
+            examples = [self.features.deserialize_example_np(record, decoders=encoded) for record in records]
+            for name in (self.image, self.label):
+                if any(example[name] is None for example in examples):
+                    raise ValueError(f"one has no {name}")
+            return examples
         except Exception as error:  # the checksums of array_record raise several kinds of exception
             raise DataError(f"the records {self.where} are damaged: {error} - prepare the set again") from error
 

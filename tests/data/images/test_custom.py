@@ -377,6 +377,16 @@ def test_prepared_sets_that_cannot_be_used(tmp_path):
     refused("no image feature", "only kind", source="tfds:blind", data_dir=home)
     prepare(tmp_path, features(mood=one["kind"]), {"train": examples([1], mood=0)}, "Double")
     refused("several label features, kind, mood", source="tfds:double", data_dir=home)
+    (description,) = (tmp_path / "made").rglob("features.json")
+    good = description.read_text()
+    description.write_text(good.replace('"kind"', '"mind"'))  # which is in no record
+    refused("are damaged", "one has no mind", "prepare the set again", source="tfds:made", data_dir=home)
+    description.write_text(good)
+    (info,) = (tmp_path / "made").rglob("dataset_info.json")
+    good = info.read_text()
+    info.write_text(good.replace("{DATASET}", "{DATA}"))
+    refused("is no prepared set that can be opened", source="tfds:made", data_dir=home)
+    info.write_text(good)
     for file in (tmp_path / "made").rglob("*array_record*"):
         file.write_bytes(b"x" * 2000)
     refused("are damaged", "prepare the set again", source="tfds:made", data_dir=home)
