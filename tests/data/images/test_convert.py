@@ -224,23 +224,35 @@ def test_exif_of_a_png_with_a_wrong_checksum_does_not_matter():
     np.testing.assert_array_equal(np.rot90(read(damaged), -1), read(good))
 
 
-def test_a_png_that_claims_two_gigabytes_costs_no_memory():
+def test_a_png_that_claims_two_gigabytes_costs_no_memory(tmp_path):
     data = encode(Image.new("L", (9, 9)), "PNG")
     at = data.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(data[:at] + b"\x7f\xff\xff\xff" + data[at + 4 :])
     tracemalloc.start()
     try:
-        np.testing.assert_array_equal(read(data[:at] + b"\x7f\xff\xff\xff" + data[at + 4 :]), read(data))
+        np.testing.assert_array_equal(convert.read(tmp_path / "a.png", (16, 16, 3)), read(data))
         assert tracemalloc.get_traced_memory()[1] < 10_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_a_damaged_index_of_the_images_in_a_jpeg_does_not_matter():
+def test_damaged_segments_of_a_jpeg_before_its_pixels_do_not_matter():
+    """Its density, and the index of the images that are in the file."""
     images = [Image.linear_gradient("L").convert("RGB"), Image.radial_gradient("L").convert("RGB")]
     good = encode(images[0], "MPO", save_all=True, append_images=images[1:])
     at = good.index(b"MPF\0")
-    for damaged in (b"MPF\0" + b"\xff" * 80, b"MPF\0II*\0\x08\0\0\0\0\0" + b"\0" * 72):
+    for damaged in (b"MPF\0" + b"\xff" * 80, b"MPF\0II*\0\x08\0\0\0\0\0" + b"\0" * 70):
         np.testing.assert_array_equal(read(good[:at] + damaged + good[at + 84 :]), read(good))
+    density = good.index(b"\xff\xe0\0\x10JFIF")
+    for damaged in (b"\xff\xe0\0\x06JFIF", b"\xff\xe0\0\2", b""):
+        np.testing.assert_array_equal(read(good[:density] + damaged + good[density + 18 :]), read(good))
+
+
+def test_numbers_that_are_none_are_black_and_no_warning(recwarn):
+    pixels = np.full((16, 16), 200, np.float32)
+    pixels.view(np.uint32)[0, :2] = 0x7F800001, 0x7FC00000  # a signaling and a quiet NaN
+    out = read(encode(Image.fromarray(pixels), "TIFF"))[..., 0]
+    assert (out == 0).sum() == 2 and (out == 255).sum() == 254 and not recwarn.list
 
 
 def test_a_damaged_tiff_is_refused_and_its_library_prints_nothing(capfd):
