@@ -10,7 +10,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 Path = tuple[str, ...]
-OPERATIONS = {"rnn_fwd": "cudnn", "cnnrnn_lstm_forward": "native"}  # that run a recurrent layer over all steps
+OPERATIONS = {"rnn_fwd": "cudnn", "native_loop_forward": "native"}  # that run a recurrent layer over all steps
 
 
 class Row(NamedTuple):
@@ -146,12 +146,12 @@ def _flops_by_scope(jaxpr: core.Jaxpr, scope: Path = ()) -> Iterator[tuple[Path,
     for equation in jaxpr.eqns:
         stack = str(equation.source_info.name_stack)
         inner_scope = scope + tuple(stack.split("/") if stack else ())
-        operation = equation.params.get("target_name", equation.primitive.name)
+        operation = equation.primitive.name
         if operation in ("dot_general", "conv_general_dilated"):
             yield inner_scope, 2 * _multiplications(equation), operation
         if operation == "rnn_fwd":
             yield inner_scope, _flops_of_cudnn(equation), operation
-        if operation == "cnnrnn_lstm_forward":
+        if operation == "native_loop_forward":
             yield inner_scope, _flops_of_native(equation), operation
         times = equation.params.get("length", 1) if equation.primitive.name == "scan" else 1
         for inner in _inner_programs(equation.params):
@@ -177,7 +177,7 @@ def _flops_of_cudnn(equation: Any) -> int:
 
 
 def _flops_of_native(equation: Any) -> int:
-    x, _, _, _, *kernels = (variable.aval.shape for variable in equation.invars)  # see `native.lstm.Operands`
+    x, _, _, *kernels = (variable.aval.shape for variable in equation.invars)  # see `native.primitives.Operands`
     return 2 * x[0] * x[1] * sum(map(math.prod, kernels[:2]))
 
 

@@ -1,4 +1,4 @@
-"""Times the compiled LSTM and the scan in turn in one process: python experiments/throughput/native.py
+"""Times the compiled loop over time and the scan in turn in one process: python experiments/throughput/native.py
 
 Forward and backward, with the gradients of the weights and of the input.
 """
@@ -13,14 +13,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnrnn import runtime
+from cnnrnn.layers.rnn.cells import CELLS
 from cnnrnn.layers.rnn.layer import Recurrent
 
-ROWS = {  # T, B, inputs, H, direction
-    "lstm_35_20_200": (35, 20, 200, 200, "forward"),
-    "lstm_35_20_650": (35, 20, 650, 650, "forward"),
-    "lstm_128_32_512": (128, 32, 512, 512, "forward"),
-    "lstm_784_64_128": (784, 64, 128, 128, "forward"),
-    "one layer of bilstm_ctc": (200, 16, 256, 128, "both"),
+ROWS = {  # cell, T, B, inputs, H, direction, whether the lengths are different
+    "lstm_35_20_200": ("lstm", 35, 20, 200, 200, "forward", False),
+    "lstm_35_20_650": ("lstm", 35, 20, 650, 650, "forward", False),
+    "lstm_128_32_512": ("lstm", 128, 32, 512, 512, "forward", False),
+    "lstm_128_32_512, lengths": ("lstm", 128, 32, 512, 512, "forward", True),
+    "lstm_784_64_128": ("lstm", 784, 64, 128, 128, "forward", False),
+    "one layer of bilstm_ctc": ("lstm", 200, 16, 256, 128, "both", False),
+    "gru_35_20_200": ("gru", 35, 20, 200, 200, "forward", False),
+    "gru_35_20_650": ("gru", 35, 20, 650, 650, "forward", False),
+    "gru_128_32_512": ("gru", 128, 32, 512, 512, "forward", False),
+    "gru_784_64_128": ("gru", 784, 64, 128, 128, "forward", False),
 }
 
 
@@ -41,13 +47,26 @@ def main() -> None:
         print(f"| {name} | {scan:.1f} | {native:.1f} | {spread} |", flush=True)
 
 
-def make_step(implementation: str, num_steps: int, batch_size: int, num_inputs: int, hidden_size: int, direction: str):
+def make_step(
+    implementation: str,
+    cell: str,
+    num_steps: int,
+    batch_size: int,
+    num_inputs: int,
+    hidden_size: int,
+    direction: str,
+    has_lengths: bool,
+):
     """The gradients of the weights and of the input of a layer, as a call without arguments."""
-    layer = Recurrent(hidden_size, direction=direction, implementation=implementation)
+    layer = Recurrent(hidden_size, CELLS[cell], direction=direction, implementation=implementation)
     x = jnp.asarray(np.random.default_rng(0).normal(size=(batch_size, num_steps, num_inputs)), jnp.float32)
+    lengths = jnp.linspace(1, num_steps, batch_size).astype(jnp.int32) if has_lengths else None
     variables = layer.init(jax.random.key(0), x)
-    step = jax.jit(jax.grad(lambda variables, x: jnp.sum(jnp.sin(layer.apply(variables, x)[0])), argnums=(0, 1)))
-    run = partial(step, variables, x)
+
+    def loss(variables, x, lengths):
+        return jnp.sum(jnp.sin(layer.apply(variables, x, lengths=lengths)[0]))
+
+    run = partial(jax.jit(jax.grad(loss, argnums=(0, 1))), variables, x, lengths)
     for _ in range(2):
         jax.block_until_ready(run())
     return run

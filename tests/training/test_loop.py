@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cnnrnn.data.dataset import Dataset
 from cnnrnn.data.sampling import SequentialSampler
 from cnnrnn.errors import ConfigError, DataError, Interrupted, NumericalError
-from cnnrnn.layers.cpu.native.lstm import unsupported_reason
+from cnnrnn.layers.cpu.native.loop import unsupported_reason
 from cnnrnn.layers.rnn.cells import LSTM
 from cnnrnn.training import loop, session
 from cnnrnn.training.checkpoint import Checkpoints

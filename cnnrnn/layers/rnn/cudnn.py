@@ -17,7 +17,8 @@ from cnnrnn.layers.rnn.cells import LSTM, Carry, Cell, Weights
 from cnnrnn.layers.rnn.scan import Direction
 
 
-def lstm(
+def run(
+    cell: Cell,
     weights: Weights,
     x: jax.Array,
     carry: Carry | None = None,
@@ -25,7 +26,7 @@ def lstm(
     lengths: jax.Array | None = None,
     direction: Literal["forward", "both"] = "forward",
 ) -> tuple[jax.Array, Carry]:
-    """The outputs and the carry of `scan(LSTM(), ...)`, from one call of cuDNN.
+    """The outputs and the carry of `scan(cell, ...)`, from one call of cuDNN.
 
     Products have float32 operands. TF32, which cuDNN would use by default on an A100 or a later GPU, has 10 bits of
     mantissa, too few for a difference of 1e-4. So the result equals that of the scan to 1e-4 where the scan computes in
@@ -34,6 +35,7 @@ def lstm(
     There are gradients in reverse mode, of weights, x and carry. The operation has no rule for `vmap`.
 
     Args:
+      cell: the LSTM without peepholes.
       weights: of the cell, [D, 4 H], [H, 4 H] and, if there is a bias, [4 H]; for "both" with a leading axis of 2.
       x: [B, T, D] float32, not empty.
       carry: before the first step, [B, H] each, for "both" [B, 2, H]; None is zeros.
@@ -46,7 +48,7 @@ def lstm(
     both, (batch_size, num_steps, input_size) = direction == "both", x.shape
     hidden_size = weights["recurrent_kernel"].shape[-2]
     if carry is None:
-        carry = LSTM().init_carry(batch_size, hidden_size)
+        carry = cell.init_carry(batch_size, hidden_size)
         carry = tuple(jnp.stack([c, c], 1) for c in carry) if both else carry
     # The operation reads bytes as float32, whatever they are.
     weights, x, carry = jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), (weights, x, carry))
@@ -85,14 +87,14 @@ def unsupported_reason(
     precision: Precision = "float32",
     is_auto: bool = False,
 ) -> str | None:
-    """The first condition of `lstm` that does not hold, as a clause; None if all hold.
+    """The first condition of `run` that does not hold, as a clause; None if all hold.
 
     Args:
       cell: one of cnnrnn/layers/rnn/cells.py.
       x: [B, T, D], or anything of its shape and type.
       direction: see `scan`.
       has_recurrent_mask: whether there is recurrent dropout.
-      precision: of the products; `lstm` has float32 operands only.
+      precision: of the products; `run` has float32 operands only.
       is_auto: not used, because no condition is a matter of speed.
     """
     del is_auto

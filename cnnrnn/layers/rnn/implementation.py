@@ -4,14 +4,14 @@ from typing import Literal, get_args
 
 import jax
 
-from cnnrnn.layers.cpu.native import lstm as native
+from cnnrnn.layers.cpu.native import loop as native
 from cnnrnn.layers.precision import Precision
 from cnnrnn.layers.rnn import cudnn
 from cnnrnn.layers.rnn.cells import Cell
 from cnnrnn.layers.rnn.scan import Direction
 
 Implementation = Literal["auto", "scan", "native", "cudnn"]
-OPERATIONS = {"native": native, "cudnn": cudnn}  # modules with `lstm` and `unsupported_reason`
+OPERATIONS = {"native": native, "cudnn": cudnn}  # modules with `run` and `unsupported_reason`
 
 
 def choose(

@@ -88,8 +88,8 @@ class Recurrent(nn.Module):
         )
         if chosen in OPERATIONS and not wants_gates:
             masked = {} if recurrent_mask is None else {"recurrent_mask": recurrent_mask}
-            run = OPERATIONS[chosen].lstm
-            return run(weights, x, carry, lengths=lengths, direction=self.direction, **masked)
+            run = OPERATIONS[chosen].run
+            return run(self.cell, weights, x, carry, lengths=lengths, direction=self.direction, **masked)
         outputs, carry, gates = scan(
             self.cell,
             weights,

@@ -59,7 +59,7 @@ def calls(monkeypatch):
 
 
 def in_cudnn(w, x, carry, lengths, direction):
-    return cudnn.lstm(w, x, carry, lengths=lengths, direction=direction)
+    return cudnn.run(LSTM(), w, x, carry, lengths=lengths, direction=direction)
 
 
 def in_scan(w, x, carry, lengths, direction):
@@ -147,12 +147,13 @@ def test_a_layer_hands_on_all_its_arguments(monkeypatch):
     """The weights, in training after weight dropout, a carry and lengths."""
     given = []
     monkeypatch.setattr(cudnn, "_on_one_nvidia_gpu", lambda: True)
-    monkeypatch.setattr(cudnn, "lstm", lambda *arguments, **kwargs: given.append((*arguments, kwargs)))
+    monkeypatch.setattr(cudnn, "run", lambda *arguments, **kwargs: given.append((*arguments, kwargs)))
     params, x, carry, lengths = weights_of("both"), make_inputs(), make_carry("both"), np.array([T, 2, 0])
     layer = Recurrent(H, direction="both", weight_dropout_rate=0.5)
     for train in (False, True):
         layer.apply({"params": params}, x, carry, lengths, train, rngs={"dropout": jax.random.key(1)})
-    (plain, *one), (dropped, *other) = given
+    (cell, plain, *one), (_, dropped, *other) = given
+    assert cell == layer.cell
     for seen_x, seen_carry, kwargs in (one, other):
         assert seen_x is x and seen_carry is carry and kwargs["lengths"] is lengths and kwargs["direction"] == "both"
     close(plain, params, 0)

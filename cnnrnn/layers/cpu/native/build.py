@@ -22,9 +22,9 @@ import jax
 from cnnrnn import runtime
 from cnnrnn.command import note
 
-SOURCES = ("lstm.c", "handlers.h", "product.h", "team.h", "vectors.h")
+SOURCES = ("native.c", *(f"{name}.h" for name in ("backward", "forward", "gru", "lstm", "product", "recurrence", "team", "vectors")))
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread")
-FUNCTIONS = ("cnnrnn_lstm_forward", "cnnrnn_lstm_backward")
+FUNCTIONS = tuple(f"cnnrnn_{cell}_{name}" for cell in ("lstm", "gru") for name in ("forward", "backward"))
 TIMEOUT = 300  # seconds, of the compiler, of the check, and of the wait for another process that does the same
 
 
@@ -86,7 +86,7 @@ def build(folder: Path, compiler: list[str]) -> Path:
     """
     import filelock
 
-    file = folder / f"lstm-{_key(compiler)}.so"
+    file = folder / f"native-{_key(compiler)}.so"
     failure = file.with_suffix(".failed")
     if _is_whole(file):
         return file

@@ -3,6 +3,7 @@
 It ends with exit code 0 if results and gradients agree to 1e-4 of the largest value.
 """
 
+import itertools
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from cnnrnn.layers.cpu.native import build, lstm
-from cnnrnn.layers.rnn.cells import LSTM
+from cnnrnn.layers.cpu.native import build, loop
+from cnnrnn.layers.cpu.native.primitives import C_NAMES
+from cnnrnn.layers.rnn.cells import GRU, LSTM, Cell
 from cnnrnn.layers.rnn.scan import scan
 
 TOLERANCE = 1e-4
@@ -21,27 +23,23 @@ SIZES = ((3, 5, 7, 20), (7, 9, 35, 33), (7, 80, 9, 20))  # B, T, D, H: panels th
 def main(file: str) -> None:
     """Raises SystemExit if the results differ."""
     library = build.register(Path(file))
-    for sizes in SIZES:
-        args, lengths = _example(*sizes), jnp.arange(sizes[0]) % (sizes[1] + 1)
+    for cell, sizes in itertools.product((LSTM(), GRU()), SIZES):
+        args, lengths = _example(cell, *sizes), jnp.arange(sizes[0]) % (sizes[1] + 1)
         mask = jnp.arange(args[2][0].size).reshape(args[2][0].shape) % 3 * 0.5
         settings = {"lengths": lengths, "direction": "both", "recurrent_mask": mask}
-        native = _value_and_grad(partial(lstm.lstm, library=library, **settings), args)
-        expected = _value_and_grad(partial(_scan, **settings), args)
+        native = _value_and_grad(partial(loop.run, cell, library=library, **settings), args)
+        expected = _value_and_grad(lambda *args: scan(cell, *args, **settings)[:2], args)  # noqa: B023
         for got, wanted in zip(jax.tree.leaves(native), jax.tree.leaves(expected), strict=True):
             error = float(jnp.abs(got - wanted).max() / (jnp.abs(wanted).max() + 1e-30))
             if not error <= TOLERANCE:
-                sys.exit(f"it differs from the scan by {error:.1g} of the largest value")
+                sys.exit(f"the {C_NAMES[cell].upper()} differs from the scan by {error:.1g} of the largest value")
 
 
-def _scan(weights, x, carry, **settings) -> tuple:
-    return scan(LSTM(), weights, x, carry, **settings)[:2]
-
-
-def _example(batch_size: int, num_steps: int, input_size: int, hidden_size: int) -> tuple:
+def _example(cell: Cell, batch_size: int, num_steps: int, input_size: int, hidden_size: int) -> tuple:
     keys = iter(jax.random.split(jax.random.key(0), 6))
-    shapes = LSTM().weight_shapes(input_size, hidden_size)
+    shapes = cell.weight_shapes(input_size, hidden_size)
     weights = {name: 0.3 * jax.random.normal(next(keys), (2, *shape)) for name, shape in shapes.items()}
-    carry = tuple(jax.random.normal(next(keys), (batch_size, 2, hidden_size)) for _ in range(2))
+    carry = tuple(jax.random.normal(next(keys), (batch_size, 2, hidden_size)) for _ in range(cell.num_carries))
     return weights, jax.random.normal(next(keys), (batch_size, num_steps, input_size)), carry
 
 

@@ -3,26 +3,28 @@
 
 #include "vectors.h"
 
-// Adds to sums[column][v] the sum over r and k of panel[r][k][v] * columns[r * row_stride + column * stride + k].
+// Adds to sums[column][v] the sum over r and k of
+//   panel[r][k][v] * columns[r * repeat_stride + column * column_stride + k * step].
 //
 // A panel has `depth` rows of `width` vectors for each r, one after the other, so that it is read once from its start to
 // its end. The sums stay in registers: width * num_columns is at most ACCUMULATORS. Both are constants where this is
 // inlined.
 INLINE void multiply_fixed(const int width, const int num_columns, long repeats, long depth,
-                           const float *restrict panel, const float *restrict columns, long row_stride, long stride,
-                           Vector *sums) {
+                           const float *restrict panel, const float *restrict columns, long repeat_stride,
+                           long column_stride, long step, Vector *sums) {
   Vector sum[ACCUMULATORS];
 #pragma GCC unroll 32
   for (int i = 0; i < width * num_columns; i++) sum[i] = sums[i];
-  for (long r = 0; r < repeats; r++, columns += row_stride) {
+  for (long r = 0; r < repeats; r++, columns += repeat_stride) {
+    const float *column_values = columns;
 #pragma GCC unroll 1
-    for (long k = 0; k < depth; k++, panel += width * LANES) {
+    for (long k = 0; k < depth; k++, panel += width * LANES, column_values += step) {
       Vector row[4];
 #pragma GCC unroll 4
       for (int v = 0; v < width; v++) row[v] = *(const Vector *)(panel + v * LANES);
 #pragma GCC unroll 12
       for (int column = 0; column < num_columns; column++) {
-        float value = columns[column * stride + k];
+        float value = column_values[column * column_stride];
 #pragma GCC unroll 4
         for (int v = 0; v < width; v++) sum[column * width + v] += row[v] * value;
       }
@@ -32,13 +34,14 @@ INLINE void multiply_fixed(const int width, const int num_columns, long repeats,
   for (int i = 0; i < width * num_columns; i++) sums[i] = sum[i];
 }
 
-#define MULTIPLY(width, num_columns)                                                                     \
-  case width * 16 + num_columns:                                                                         \
-    multiply_fixed(width, num_columns, repeats, depth, panel, columns, row_stride, stride, sums);        \
+#define MULTIPLY(width, num_columns)                                                                           \
+  case width * 16 + num_columns:                                                                               \
+    multiply_fixed(width, num_columns, repeats, depth, panel, columns, repeat_stride, column_stride, step, sums); \
     return;
 
 static __attribute__((noinline)) void multiply(int width, int num_columns, long repeats, long depth, const float *panel,
-                                               const float *columns, long row_stride, long stride, Vector *sums) {
+                                               const float *columns, long repeat_stride, long column_stride, long step,
+                                               Vector *sums) {
   switch (width * 16 + num_columns) {
     MULTIPLY(4, 1) MULTIPLY(4, 2) MULTIPLY(4, 3)
     MULTIPLY(3, 1) MULTIPLY(3, 2) MULTIPLY(3, 3) MULTIPLY(3, 4)

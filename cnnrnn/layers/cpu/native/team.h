@@ -1,13 +1,15 @@
 // A team of threads that runs the tasks of one phase after another: the caller, and helpers from XLA's thread pool.
 //
-// Whoever is free claims the next task. So the caller waits only for tasks that a helper has begun, and runs all tasks
-// itself if nobody comes. Who runs a task changes no result.
+// Every member has a share of the tasks, the same in each phase of a kind, so that it finds in its cache what it wrote
+// before. Who has finished his share claims tasks of the others. So the caller waits only for tasks that a helper has
+// begun, and runs all tasks itself if nobody comes. Who runs a task changes no result.
 #pragma once
 
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "xla/ffi/api/c_api.h"
 
@@ -16,10 +18,17 @@ enum { MAX_MEMBERS = 256, SPINS = 2000 };
 typedef void Task(void *job, long task);
 
 typedef struct {
+  _Alignas(64) atomic_llong ticket;  // 2^32 times one past the last task, plus the next one to be claimed
+} Share;
+
+typedef struct {
+  Share shares[MAX_MEMBERS];
   atomic_int references;     // the caller, and the helpers that the pool still has to run
+  atomic_int num_members;    // that have come
+  atomic_int phase;          // its number
   atomic_int is_over;        // there will be no more phases
-  atomic_llong ticket;       // of the phase: the number of tasks times 2^32, plus the number of tasks claimed
   atomic_long num_finished;  // tasks of the phase
+  long num_shares;
   pthread_t caller;
   Task *task;                // these two do not change while a claimed task is not finished
   void *job;
@@ -39,15 +48,18 @@ static void leave(Team *team) {
   if (atomic_fetch_sub(&team->references, 1) == 1) free(team);
 }
 
-// Runs tasks of the phase until all are claimed. Returns whether there was one.
-static int run_tasks(Team *team) {
-  for (int has_run = 0;; has_run = 1) {
-    long long ticket = atomic_load_explicit(&team->ticket, memory_order_acquire);
-    if ((ticket & 0xffffffff) >= ticket >> 32) return has_run;
-    ticket = atomic_fetch_add_explicit(&team->ticket, 1, memory_order_acquire);
-    if ((ticket & 0xffffffff) >= ticket >> 32) return has_run;  // others were faster
-    team->task(team->job, (long)(ticket & 0xffffffff));
-    atomic_fetch_add_explicit(&team->num_finished, 1, memory_order_release);
+// Runs tasks until all are claimed: first of the member's share, then of the others.
+static void run_tasks(Team *team, long member) {
+  for (long i = 0; i < team->num_shares; i++) {
+    atomic_llong *ticket = &team->shares[(member + i) % team->num_shares].ticket;
+    for (;;) {
+      long long claimed = atomic_load_explicit(ticket, memory_order_acquire);
+      if ((claimed & 0xffffffff) >= claimed >> 32) break;
+      claimed = atomic_fetch_add_explicit(ticket, 1, memory_order_acquire);
+      if ((claimed & 0xffffffff) >= claimed >> 32) break;  // others were faster
+      team->task(team->job, (long)(claimed & 0xffffffff));
+      atomic_fetch_add_explicit(&team->num_finished, 1, memory_order_release);
+    }
   }
 }
 
@@ -55,17 +67,26 @@ static int run_tasks(Team *team) {
 static void help(void *data) {
   Team *team = data;
   int is_caller = pthread_equal(team->caller, pthread_self());  // a pool whose queue is full runs this at once
-  for (int spins = 0; !is_caller && !atomic_load(&team->is_over);) {
-    if (!run_tasks(team)) wait_a_moment(&spins);
+  long member = atomic_fetch_add(&team->num_members, 1);
+  for (int spins = 0, seen = 0; !is_caller && !atomic_load_explicit(&team->is_over, memory_order_acquire);) {
+    int phase = atomic_load_explicit(&team->phase, memory_order_acquire);
+    if (phase == seen) {
+      wait_a_moment(&spins);
+    } else {
+      run_tasks(team, member);
+      seen = phase;
+    }
   }
   leave(team);
 }
 
 // A team of the caller and whoever comes; NULL if there is no memory.
 static Team *gather_team(XLA_FFI_CallFrame *frame) {
-  Team *team = calloc(1, sizeof *team);
+  Team *team = aligned_alloc(64, sizeof *team);
   if (!team) return NULL;
+  memset(team, 0, sizeof *team);
   team->caller = pthread_self();
+  team->num_members = 1;
   int64_t num_threads = 1;
   XLA_FFI_ThreadPool_NumThreads_Args count = {
       .struct_size = XLA_FFI_ThreadPool_NumThreads_Args_STRUCT_SIZE, .ctx = frame->ctx, .num_threads = &num_threads};
@@ -76,6 +97,7 @@ static Team *gather_team(XLA_FFI_CallFrame *frame) {
     num_threads = 1;
   }
   if (num_threads > MAX_MEMBERS) num_threads = MAX_MEMBERS;
+  team->num_shares = num_threads;
   atomic_store(&team->references, (int)num_threads);
   for (int64_t helper = 1; helper < num_threads; helper++) {
     XLA_FFI_ThreadPool_Schedule_Args schedule = {
@@ -94,8 +116,13 @@ static Team *gather_team(XLA_FFI_CallFrame *frame) {
 static void run_phase(Team *team, Task *task, void *job, long num_tasks) {
   team->task = task, team->job = job;
   atomic_store_explicit(&team->num_finished, 0, memory_order_relaxed);
-  atomic_store_explicit(&team->ticket, (long long)num_tasks << 32, memory_order_release);
-  run_tasks(team);
+  for (long i = 0; i < team->num_shares; i++) {
+    long long end = part_start(num_tasks, i + 1, team->num_shares);
+    long long ticket = end << 32 | part_start(num_tasks, i, team->num_shares);
+    atomic_store_explicit(&team->shares[i].ticket, ticket, memory_order_release);
+  }
+  atomic_fetch_add_explicit(&team->phase, 1, memory_order_release);
+  run_tasks(team, 0);
   for (int spins = 0; atomic_load_explicit(&team->num_finished, memory_order_acquire) < num_tasks;) wait_a_moment(&spins);
 }
 

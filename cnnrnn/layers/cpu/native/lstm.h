@@ -1,0 +1,91 @@
+// One step of the LSTM, forward and backward: gates i, f, g, o and c' = f c + i g, h' = o tanh(c').
+//
+// All four gates of a slice are in one panel. So a thread computes the carry of its units in registers and never waits
+// for another within a step.
+#pragma once
+
+#include "backward.h"
+#include "forward.h"
+
+// Task: part.
+static void lstm_forward_part(void *data, long task) {
+  Forward *f = data;
+  const Operands *o = &f->o;
+  Part part = part_of(&f->split, task);
+  long direction = part.direction, unit = part.panel * LANES, units = o->H - unit;
+  float *masked_h = f->factors[(f->step + 1) % 2];  // of the next step; others still read those of this one
+  Vector sums[ACCUMULATORS];
+  compute_preactivations(f, 0, part, f->factors[f->step % 2], sums);
+  for (long n = 0; n < part.count; n++) {
+    long rank = part.first + n, carry = carry_index(o, direction, rank, unit);
+    Vector *gates = (Vector *)(f->gates + gates_index(o, 4, direction, f->step, rank, unit));
+    Vector in = gates[0] = sigmoid(sums[n * 4]), forget = gates[1] = sigmoid(sums[n * 4 + 1]);
+    Vector candidate = gates[2] = hyperbolic_tangent(sums[n * 4 + 2]), out = gates[3] = sigmoid(sums[n * 4 + 3]);
+    Vector c = forget * load(f->c + carry, units) + in * candidate, h = out * hyperbolic_tangent(c);
+    store(f->c + carry, c, units);
+    store(f->h + carry, h, units);
+    store(masked_h + (direction * o->B + rank) * o->H + unit, h * load(o->mask + carry, units), units);
+    store(f->cells + cell_index(o, direction, f->step, rank, unit), c, units);
+    store(f->outputs + output_index(o, direction, f->step, rank, unit), h, units);
+  }
+}
+
+static void lstm_step_forward(Forward *f, Team *team) {
+  split_step(f, 0);
+  run_phase(team, lstm_forward_part, f, num_parts(&f->split));
+}
+
+// The gradients of the pre-activations of a slice from that of h, and the gradient of c before the step.
+INLINE void lstm_backward_slice(Backward *b, long direction, long rank, long unit, Vector dh) {
+  const Operands *o = &b->o;
+  long units = o->H - unit, carry = carry_index(o, direction, rank, unit), step = b->step;
+  dh += load(b->d_outputs + output_index(o, direction, step, rank, unit), units);
+  const Vector *gates = (const Vector *)(b->gates + gates_index(o, 4, direction, step, rank, unit));
+  Vector in = gates[0], forget = gates[1], candidate = gates[2], out = gates[3];
+  int is_first = rank >= num_real(o, direction, step - 1);
+  Vector c_before = load(is_first ? o->c0 + carry : b->cells + cell_index(o, direction, step - 1, rank, unit), units);
+  Vector tanh_c = hyperbolic_tangent(load(b->cells + cell_index(o, direction, step, rank, unit), units));
+  Vector dc = load(b->dc + carry, units) + dh * out * (1.0f - tanh_c * tanh_c);
+  Vector *d_gates = d_gates_of_slice(b, 0, direction, rank, unit);
+  d_gates[0] = dc * candidate * in * (1.0f - in);
+  d_gates[1] = dc * c_before * forget * (1.0f - forget);
+  d_gates[2] = dc * in * (1.0f - candidate * candidate);
+  d_gates[3] = dh * tanh_c * out * (1.0f - out);
+  store(b->dc + carry, dc * forget, units);
+  store(b->dh + carry, (Vector){0}, units);  // h before the step acts through the product alone
+}
+
+// Task: part of dh.
+static void lstm_backward_part(void *data, long task) {
+  Backward *b = data;
+  const Operands *o = &b->o;
+  Part part = part_of(&b->split, task);
+  Vector sums[ACCUMULATORS] = {0};
+  add_product_of_next_step(b, part, sums);
+  for (long v = 0; v < b->h_width; v++) {
+    long unit = (part.panel * b->h_width + v) * LANES;
+    for (long n = 0; n < part.count && unit < o->H; n++) {
+      long rank = part.first + n;
+      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * b->h_width + v]);
+      if (rank < num_real(o, part.direction, b->step)) {
+        lstm_backward_slice(b, part.direction, rank, unit, dh);
+      } else {
+        store(b->dh + carry_index(o, part.direction, rank, unit), dh, o->H - unit);
+      }
+    }
+  }
+}
+
+static void lstm_step_backward(Backward *b, Team *team) {
+  split_dh(b, 1);
+  run_phase(team, lstm_backward_part, b, num_parts(&b->split));
+}
+
+static const Cell LSTM = {
+    .num_gates = 4,
+    .num_carries = 2,
+    .num_blocks = 1,
+    .blocks = {{.width = 4, .first_gate = 0, .num_gates = 4, .reset_gate = -1}},
+    .step_forward = lstm_step_forward,
+    .step_backward = lstm_step_backward,
+};
