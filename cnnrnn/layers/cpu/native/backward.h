@@ -6,7 +6,7 @@
 struct Backward {
   const Cell *cell;
   Operands o;
-  long h_width, x_width, h_panels, x_panels;  // vectors and number of the panels of dh and of dx
+  Panels h, x;                                // of dh and of dx
   long first_step, chunk, max_chunk, step;    // see `Forward`
   int block;
   Split split;
@@ -53,67 +53,65 @@ INLINE long columns_of(const Backward *b, int number) {  // of a block, with the
   return panels_of(&b->o, &b->cell->blocks[number]) * b->cell->blocks[number].width * LANES;
 }
 
-// Some rows of a kernel [num_rows, G H] as a panel of `width` vectors: [columns of the block, width, LANES].
-static void pack_transposed(const Backward *b, const float *kernel, long num_rows, long panel, long width, float *to) {
+// One panel of the rows of a kernel [num_rows, G H]: [columns of the block, width, LANES].
+static void pack_transposed(const Backward *b, const float *kernel, long num_rows, const Panels *cut, long panel, float *to) {
   const Operands *o = &b->o;
   const Block *block = &b->cell->blocks[b->block];
-  long columns = b->cell->num_gates * o->H, first = panel * width * LANES;
+  long columns = b->cell->num_gates * o->H, first = first_vector(cut, panel) * LANES;
+  long end = first_vector(cut, panel + 1) * LANES;
   for (long column_panel = 0; column_panel < panels_of(o, block); column_panel++) {
     for (int i = 0; i < block->width; i++) {
       long unit = unit_of(block, column_panel, i);
       const float *from = kernel + gate_of(block, i) * o->H + unit;
       for (long lane = 0; lane < LANES; lane++, unit++, from++) {
-        for (long row = first; row < first + width * LANES; row++) {
-          *to++ = unit < o->H && row < num_rows ? from[row * columns] : 0;
-        }
+        for (long row = first; row < end; row++) *to++ = unit < o->H && row < num_rows ? from[row * columns] : 0;
       }
     }
   }
 }
 
+// Where the packed panel of a direction begins.
+INLINE float *packed_panel(const Backward *b, int number, float *packed, const Panels *cut, long direction, long panel) {
+  return packed + (direction * cut->vectors + first_vector(cut, panel)) * columns_of(b, number) * LANES;
+}
+
 // Task: direction, panel of dh.
 static void pack_recurrent(void *data, long task) {
   Backward *b = data;
-  const float *kernel = b->o.recurrent_kernel + task / b->h_panels * b->o.H * b->cell->num_gates * b->o.H;
-  pack_transposed(b, kernel, b->o.H, task % b->h_panels, b->h_width,
-                  b->packed_recurrent[b->block] + task * columns_of(b, b->block) * b->h_width * LANES);
+  long direction = task / b->h.panels, panel = task % b->h.panels, H = b->o.H;
+  pack_transposed(b, b->o.recurrent_kernel + direction * H * b->cell->num_gates * H, H, &b->h, panel,
+                  packed_panel(b, b->block, b->packed_recurrent[b->block], &b->h, direction, panel));
 }
 
 // Task: direction, panel of dx.
 static void pack_input(void *data, long task) {
   Backward *b = data;
-  const float *kernel = b->o.input_kernel + task / b->x_panels * b->o.D * b->cell->num_gates * b->o.H;
-  pack_transposed(b, kernel, b->o.D, task % b->x_panels, b->x_width,
-                  b->packed_input[b->block] + task * columns_of(b, b->block) * b->x_width * LANES);
+  long direction = task / b->x.panels, panel = task % b->x.panels;
+  pack_transposed(b, b->o.input_kernel + direction * b->o.D * b->cell->num_gates * b->o.H, b->o.D, &b->x, panel,
+                  packed_panel(b, b->block, b->packed_input[b->block], &b->x, direction, panel));
 }
 
 // Adds d U^T to `sums` [count, width], where d are the gradients of the pre-activations of a block in `count` rows from
 // a row of the chunk of a step on, and `packed` is the panel of U.
 static void add_transposed_product(const Backward *b, int number, long direction, long step, long row, long count,
-                                   const float *packed, long width, Vector *sums) {
+                                   const float *packed, int width, Vector *sums) {
   const Block *block = &b->cell->blocks[number];
   long row_size = block->width * LANES;
-  multiply((int)width, (int)count, panels_of(&b->o, block), row_size, packed,
+  multiply(width, (int)count, panels_of(&b->o, block), row_size, packed,
            d_gates_of(b, number, direction, 0, step, row), b->max_chunk * b->o.B * row_size, row_size, 1, sums);
 }
 
-INLINE const float *packed_recurrent_of(const Backward *b, int number, Part part) {
-  return b->packed_recurrent[number] +
-         (part.direction * b->h_panels + part.panel) * columns_of(b, number) * b->h_width * LANES;
-}
-
-// Adds d U^T of a block at the step itself.
-static void add_product(const Backward *b, int number, Part part, Vector *sums) {
-  add_transposed_product(b, number, part.direction, b->step, row_in_chunk(b, part.direction, b->step) + part.first,
-                         part.count, packed_recurrent_of(b, number, part), b->h_width, sums);
+// Adds d U^T of a block at a step to the first `count` ranks of a part.
+static void add_product_of_step(const Backward *b, int number, Part part, long step, long count, Vector *sums) {
+  add_transposed_product(b, number, part.direction, step, row_in_chunk(b, part.direction, step) + part.first, count,
+                         packed_panel(b, number, b->packed_recurrent[number], &b->h, part.direction, part.panel),
+                         width_of(&b->h, part.panel), sums);
 }
 
 // Adds d U^T of block 0 at the next step, for the ranks that are real there.
 static void add_product_of_next_step(const Backward *b, Part part, Vector *sums) {
-  long next = b->step + 1, count = num_real(&b->o, part.direction, next) - part.first;
-  if (count <= 0) return;
-  add_transposed_product(b, 0, part.direction, next, row_in_chunk(b, part.direction, next) + part.first,
-                         count < part.count ? count : part.count, packed_recurrent_of(b, 0, part), b->h_width, sums);
+  long count = num_real(&b->o, part.direction, b->step + 1) - part.first;
+  if (count > 0) add_product_of_step(b, 0, part, b->step + 1, count < part.count ? count : part.count, sums);
 }
 
 // The gradient of the carry h after a step: what is there, and the product of the next step.
@@ -124,7 +122,7 @@ INLINE Vector finish_dh(const Backward *b, long direction, long rank, long unit,
 
 // Splits dh for the ranks that are real at the step or, if `with_next`, at the next.
 static void split_dh(Backward *b, int with_next) {
-  b->split = (Split){.panels = b->h_panels, .max_count = ACCUMULATORS / b->h_width};
+  b->split = (Split){.panels = b->h.panels, .max_count = max_columns(&b->h)};
   for (long direction = 0; direction < b->o.P; direction++) {
     long here = num_real(&b->o, direction, b->step), next = num_real(&b->o, direction, b->step + 1);
     b->split.counts[direction] = with_next && next > here ? next : here;
@@ -225,19 +223,19 @@ static void add_input_gradients(void *data, long task) {
   const Operands *o = &b->o;
   Part part = part_of(&b->split, task);
   long direction = part.direction, step = b->first_step;
+  int width = width_of(&b->x, part.panel);
   Vector sums[ACCUMULATORS] = {0};
   for (int number = 0; number < b->cell->num_blocks; number++) {
-    long panel = direction * b->x_panels + part.panel;
     add_transposed_product(b, number, direction, step, part.first, part.count,
-                           b->packed_input[number] + panel * columns_of(b, number) * b->x_width * LANES, b->x_width, sums);
+                           packed_panel(b, number, b->packed_input[number], &b->x, direction, part.panel), width, sums);
   }
   for (long n = 0; n < part.count; n++) {
     while (row_in_chunk(b, direction, step) + num_real(o, direction, step) <= part.first + n) step++;
     long rank = part.first + n - row_in_chunk(b, direction, step);
-    for (long v = 0; v < b->x_width; v++) {
-      long feature = (part.panel * b->x_width + v) * LANES, features = o->D - feature;
+    for (int v = 0; v < width; v++) {
+      long feature = (first_vector(&b->x, part.panel) + v) * LANES, features = o->D - feature;
       float *to = b->dx + x_index(o, direction, step, rank) + feature;
-      store(to, load(to, features) + sums[n * b->x_width + v], features);
+      store(to, load(to, features) + sums[n * width + v], features);
     }
   }
 }
@@ -258,8 +256,8 @@ static void run_backward(Backward *b, Team *team) {
   const Operands *o = &b->o;
   begin_backward(b);
   for (b->block = 0; b->block < b->cell->num_blocks; b->block++) {
-    run_phase(team, pack_recurrent, b, o->P * b->h_panels);
-    run_phase(team, pack_input, b, o->P * b->x_panels);
+    run_phase(team, pack_recurrent, b, o->P * b->h.panels);
+    run_phase(team, pack_input, b, o->P * b->x.panels);
   }
   for (b->first_step = (o->T - 1) / b->max_chunk * b->max_chunk; b->first_step >= 0; b->first_step -= b->max_chunk) {
     b->chunk = o->T - b->first_step < b->max_chunk ? o->T - b->first_step : b->max_chunk;
@@ -270,7 +268,7 @@ static void run_backward(Backward *b, Team *team) {
       run_phase(team, add_kernel_gradients, b, o->P * panels_of(o, &b->cell->blocks[b->block]) * groups);
     }
     for (long direction = 0; direction < o->P; direction++) {  // they add to the same dx
-      b->split = (Split){.panels = b->x_panels, .max_count = ACCUMULATORS / b->x_width};
+      b->split = (Split){.panels = b->x.panels, .max_count = max_columns(&b->x)};
       b->split.counts[direction] = chunk_rows(b, direction);
       run_phase(team, add_input_gradients, b, num_parts(&b->split));
     }

@@ -22,7 +22,8 @@ import jax
 from cnnrnn import runtime
 from cnnrnn.command import note
 
-SOURCES = ("native.c", *(f"{name}.h" for name in ("backward", "forward", "gru", "lstm", "product", "recurrence", "team", "vectors")))
+HEADERS = "backward.h", "forward.h", "gru.h", "lstm.h", "product.h", "recurrence.h", "team.h", "vectors.h"
+SOURCES = "native.c", *HEADERS
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread")
 FUNCTIONS = tuple(f"cnnrnn_{cell}_{name}" for cell in ("lstm", "gru") for name in ("forward", "backward"))
 TIMEOUT = 300  # seconds, of the compiler, of the check, and of the wait for another process that does the same

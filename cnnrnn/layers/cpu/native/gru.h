@@ -72,13 +72,14 @@ static void gru_backward_candidate_part(void *data, long task) {
   Backward *b = data;
   const Operands *o = &b->o;
   Part part = part_of(&b->split, task);
+  int width = width_of(&b->h, part.panel);
   Vector sums[ACCUMULATORS] = {0};
   add_product_of_next_step(b, part, sums);
-  for (long v = 0; v < b->h_width; v++) {
-    long unit = (part.panel * b->h_width + v) * LANES;
+  for (int v = 0; v < width; v++) {
+    long unit = (first_vector(&b->h, part.panel) + v) * LANES;
     for (long n = 0; n < part.count && unit < o->H; n++) {
       long rank = part.first + n;
-      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * b->h_width + v]);
+      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * width + v]);
       if (rank < num_real(o, part.direction, b->step)) {
         gru_backward_slice(b, part.direction, rank, unit, dh);
       } else {
@@ -93,16 +94,17 @@ static void gru_backward_reset_part(void *data, long task) {
   Backward *b = data;
   const Operands *o = &b->o;
   Part part = part_of(&b->split, task);
+  int width = width_of(&b->h, part.panel);
   long direction = part.direction;
   Vector sums[ACCUMULATORS] = {0};
-  add_product(b, CANDIDATE, part, sums);
-  for (long v = 0; v < b->h_width; v++) {
-    long unit = (part.panel * b->h_width + v) * LANES, units = o->H - unit;
+  add_product_of_step(b, CANDIDATE, part, b->step, part.count, sums);
+  for (int v = 0; v < width; v++) {
+    long unit = (first_vector(&b->h, part.panel) + v) * LANES, units = o->H - unit;
     for (long n = 0; n < part.count && units > 0; n++) {
       long rank = part.first + n, carry = carry_index(o, direction, rank, unit);
       Vector reset = *(const Vector *)(b->gates + gates_index(o, 3, direction, b->step, rank, unit));
       Vector h = load(h_before(b, direction, b->step, rank) + unit, units);
-      Vector d_product = sums[n * b->h_width + v] * load(o->mask + carry, units);  // of r h
+      Vector d_product = sums[n * width + v] * load(o->mask + carry, units);  // of r h
       d_gates_of_slice(b, RESET_AND_UPDATE, direction, rank, unit)[0] = d_product * h * reset * (1.0f - reset);
       store(b->dh + carry, load(b->dh + carry, units) + d_product * reset, units);
     }

@@ -60,13 +60,14 @@ static void lstm_backward_part(void *data, long task) {
   Backward *b = data;
   const Operands *o = &b->o;
   Part part = part_of(&b->split, task);
+  int width = width_of(&b->h, part.panel);
   Vector sums[ACCUMULATORS] = {0};
   add_product_of_next_step(b, part, sums);
-  for (long v = 0; v < b->h_width; v++) {
-    long unit = (part.panel * b->h_width + v) * LANES;
+  for (int v = 0; v < width; v++) {
+    long unit = (first_vector(&b->h, part.panel) + v) * LANES;
     for (long n = 0; n < part.count && unit < o->H; n++) {
       long rank = part.first + n;
-      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * b->h_width + v]);
+      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * width + v]);
       if (rank < num_real(o, part.direction, b->step)) {
         lstm_backward_slice(b, part.direction, rank, unit, dh);
       } else {

@@ -171,8 +171,7 @@ static int read_backward(XLA_FFI_CallFrame *frame, Backward *b) {
     b->cells = saved[4]->data, b->dc = result(frame, 5)->data;
     memcpy(b->dc, saved[5]->data, o->B * o->P * o->H * sizeof(float));
   }
-  b->h_width = best_width(o->H), b->x_width = best_width(o->D);
-  b->h_panels = divide_up(o->H, b->h_width * LANES), b->x_panels = divide_up(o->D, b->x_width * LANES);
+  b->h = cut(o->H), b->x = cut(o->D);
   b->max_chunk = divide_up(o->T, divide_up(o->T * o->B, BACKWARD_ROWS));
   return 1;
 }
@@ -183,8 +182,8 @@ static void place_backward(Backward *b, Arena *arena) {
   long rows = b->max_chunk * o->B;
   for (int number = 0; number < b->cell->num_blocks; number++) {
     long columns = o->P * columns_of(b, number);
-    b->packed_recurrent[number] = reserve_floats(arena, columns * b->h_panels * b->h_width * LANES);
-    b->packed_input[number] = reserve_floats(arena, columns * b->x_panels * b->x_width * LANES);
+    b->packed_recurrent[number] = reserve_floats(arena, columns * b->h.vectors * LANES);
+    b->packed_input[number] = reserve_floats(arena, columns * b->x.vectors * LANES);
     b->h_factors[number] = reserve_floats(arena, o->P * o->H * rows);
     for (int i = 0; i < 2; i++) b->d_gates[number][i] = reserve_floats(arena, columns * rows);
   }

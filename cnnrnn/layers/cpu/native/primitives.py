@@ -60,8 +60,15 @@ def backward(cell, direction, num_lanes, operands, outputs, saved, d_results):
     arrays = *jax.tree.leaves(operands), outputs, gates, d_outputs, dh, *cells, *dc
     results = backward_p.bind(*arrays, cell=cell, direction=direction, num_lanes=num_lanes)
     dx, d_input_kernel, d_recurrent_kernel, d_bias, dh, *dc = results
-    names = "x", "h", "input_kernel", "recurrent_kernel", "bias"
-    return Operands(**dict(zip(names, (dx, dh, d_input_kernel, d_recurrent_kernel, d_bias), strict=True)), c=tuple(dc), **CONSTANTS)
+    return Operands(
+        x=dx,
+        h=dh,
+        input_kernel=d_input_kernel,
+        recurrent_kernel=d_recurrent_kernel,
+        bias=d_bias,
+        c=tuple(dc),
+        **CONSTANTS,
+    )
 
 
 def by_scan(cell, direction, operands):

@@ -61,11 +61,21 @@ INLINE long divide_up(long count, long size) { return (count + size - 1) / size;
 // Where part number `part` of `num_parts` parts, as equal as possible, of `count` things begins.
 INLINE long part_start(long count, long part, long num_parts) { return count * part / num_parts; }
 
-// The number of vectors of a panel by which the last panel of `count` columns has the least padding: 4, 3 or 2.
-static int best_width(long count) {
-  int best = 4;
-  for (int width = 3; width >= 2; width--) {
-    if (divide_up(count, width * LANES) * width < divide_up(count, best * LANES) * best) best = width;
-  }
-  return best;
+// `count` numbers cut into panels of 2 to 4 vectors, as equal as possible; the last vectors may be padding.
+typedef struct {
+  long vectors, panels;
+} Panels;
+
+INLINE Panels cut(long count) {
+  long vectors = count > LANES ? divide_up(count, LANES) : 2;
+  return (Panels){vectors, divide_up(vectors, 4)};
 }
+
+INLINE long first_vector(const Panels *cut, long panel) { return part_start(cut->vectors, panel, cut->panels); }
+
+INLINE int width_of(const Panels *cut, long panel) {
+  return (int)(first_vector(cut, panel + 1) - first_vector(cut, panel));
+}
+
+// The number of columns that a product with any of the panels may have.
+INLINE long max_columns(const Panels *cut) { return ACCUMULATORS / divide_up(cut->vectors, cut->panels); }
