@@ -20,7 +20,7 @@ import optax
 from cnnrnn.layers.convolution import Conv
 from cnnrnn.layers.pooling import AvgPool
 from cnnrnn.layers.precision import dot_general
-from cnnrnn.layers.rnn.cells import LSTM
+from cnnrnn.layers.rnn.cells import CELLS
 from cnnrnn.layers.rnn.layer import Recurrent, Stack
 from cnnrnn.models.alexnet import AlexNet
 from cnnrnn.models.lenet5 import LeNet5
@@ -78,15 +78,16 @@ def prepare(w, precision):
         return of_task(task, make_optimizer(10**6, name="sgd", learning_rate=0.01, momentum=0.9), batch)
     if isinstance(w, Layer):
         x = rng.normal(size=(w.batch_size, w.num_steps, w.hidden_size)).astype(np.float32)
-        layer = Recurrent(w.hidden_size, LSTM(), precision=precision)
+        layer = Recurrent(w.hidden_size, CELLS[w.cell], precision=precision)
+        lengths = jnp.array(w.lengths) if w.has_lengths else None
         state = jax.jit(layer.init)(jax.random.key(0), x), jnp.asarray(x)
-        total = lambda state: layer.apply(*state)[0].sum()  # noqa: E731
+        forward = lambda state: layer.apply(*state, lengths=lengths)[0]  # noqa: E731
 
         def step(state):
-            grads = jax.grad(total)(state)
+            grads = jax.grad(lambda state: forward(state).sum())(state)
             return (state[0], state[1] - 1e-9 * grads[1]), grads  # no step of a scan may equal the one before it
 
-        return state, step, lambda state: layer.apply(*state)[0]
+        return state, step, forward
     if isinstance(w, LanguageModel):
         tokens = rng.integers(0, w.vocab_size, (2, w.batch_size, w.num_steps)).astype(np.int32)
         ones = np.ones(tokens.shape[1:], np.float32)

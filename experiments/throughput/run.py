@@ -1,11 +1,13 @@
 """Times ours and PyTorch in separate processes, alternating: python experiments/throughput/run.py [--only NAME].
 
---torch is an interpreter with PyTorch (2.13.0, CPU build), best in another virtual environment. Every figure is the
+--torch is an interpreter with PyTorch (2.14.1, CPU build), best in another virtual environment. Every figure is the
 median of the rounds. A ratio is taken within a round, and its range is over the rounds.
 """
 
 import argparse
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
@@ -41,7 +43,7 @@ def main() -> None:
         found[name] = {column: [r[column] for r in rounds] for column in rounds[0]}
         arguments.out.write_text(json.dumps(found, indent=1) + "\n")
         print(table({name: found[name]}).splitlines()[2], flush=True)
-    text = table(found)
+    text = f"{table(found)}\n\n{describe_cpu()}"
     arguments.out.with_suffix(".md").write_text(text + "\n")
     print(f"\n{text}")
 
@@ -106,6 +108,15 @@ def ratios(row: dict, ours: str, *theirs: str) -> list[float]:
     columns = (row[f"theirs {column}"] for column in theirs or [ours])
     rounds = zip(row[f"ours {ours}"], zip(*columns, strict=True), strict=True)
     return [one["ms"] / min(t["ms"] for t in others if t) for one, others in rounds if one and any(others)]
+
+
+def describe_cpu() -> str:
+    """The model of the CPU, the number of cores, and which of the instructions that matter it has."""
+    lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    flags = fields.get("flags", "").split()
+    units = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{os.cpu_count()} cores, {fields.get('model name', platform.machine())}, {', '.join(units)}"
 
 
 def median(values: list[dict], of: str = "ms") -> float:

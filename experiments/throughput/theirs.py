@@ -92,21 +92,27 @@ def prepare(w, autocast, compiled):
 
         return step, forward
     if isinstance(w, Layer):
-        lstm = nn.LSTM(w.hidden_size, w.hidden_size)
+        layer = {"lstm": nn.LSTM, "gru": nn.GRU}[w.cell](w.hidden_size, w.hidden_size)
         x = torch.randn(w.num_steps, w.batch_size, w.hidden_size, generator=generator, requires_grad=True)
-        model = wrap(lstm)
+        model, lengths = wrap(layer), torch.tensor(w.lengths)
+
+        def outputs():
+            with precision():
+                if not w.has_lengths:
+                    return model(x)[0]
+                packed = nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
+                return nn.utils.rnn.pad_packed_sequence(model(packed)[0], total_length=w.num_steps)[0]
 
         def forward():
-            with torch.no_grad(), precision():
-                return model(x)[0]
+            with torch.no_grad():
+                return outputs()
 
         def step():
-            lstm.zero_grad()
+            layer.zero_grad()
             x.grad = None
-            with precision():
-                outputs = model(x)[0]
-            outputs.float().sum().backward()
-            return outputs
+            result = outputs()
+            result.float().sum().backward()
+            return result
 
         return step, forward
     if isinstance(w, LanguageModel):

@@ -25,15 +25,25 @@ class Images:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """One LSTM layer, forward and backward: gradients of the weights and of the input."""
+    """One recurrent layer, forward and backward: gradients of the weights and of the input."""
 
+    cell: str  # "lstm" or "gru"
     num_steps: int
     batch_size: int
     hidden_size: int  # also of the input
+    has_lengths: bool = False
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of the sequences: from 1 to all steps, evenly, in an order that is not theirs; or all steps."""
+        if not self.has_lengths:
+            return [self.num_steps] * self.batch_size
+        ranks = [7 * number % self.batch_size for number in range(self.batch_size)]
+        return [1 + rank * (self.num_steps - 1) // (self.batch_size - 1) for rank in ranks]
 
     @property
     def flops(self) -> int:
-        return 3 * 2 * self.num_steps * self.batch_size * 4 * self.hidden_size * 2 * self.hidden_size
+        return 3 * 2 * sum(self.lengths) * {"lstm": 4, "gru": 3}[self.cell] * self.hidden_size * 2 * self.hidden_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,10 +90,14 @@ WORKLOADS = {
     "lenet5": Images("lenet5", 128, (28, 28, 1), 10, 416_520, 28 * 28 * 25 * 6),
     "cnn_32_64_256": Images("cnn_32_64_256", 128, (28, 28, 1), 10, 4_643_840, 28 * 28 * 9 * 32),
     "alexnet": Images("alexnet", 16, (224, 224, 3), 1000, 714_188_480, 55 * 55 * 363 * 64),
-    "lstm_35_20_200": Layer(35, 20, 200),
-    "lstm_35_20_650": Layer(35, 20, 650),
-    "lstm_128_32_512": Layer(128, 32, 512),
-    "lstm_784_64_128": Layer(784, 64, 128),
+    "lstm_35_20_200": Layer("lstm", 35, 20, 200),
+    "lstm_35_20_650": Layer("lstm", 35, 20, 650),
+    "lstm_128_32_512": Layer("lstm", 128, 32, 512),
+    "lstm_128_32_512_lengths": Layer("lstm", 128, 32, 512, has_lengths=True),
+    "lstm_784_64_128": Layer("lstm", 784, 64, 128),
+    "gru_35_20_200": Layer("gru", 35, 20, 200),
+    "gru_35_20_650": Layer("gru", 35, 20, 650),
+    "gru_128_32_512": Layer("gru", 128, 32, 512),
     "zaremba_medium": LanguageModel(),
     "bilstm_ctc": Speech(),
 }

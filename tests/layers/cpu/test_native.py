@@ -8,6 +8,7 @@ Under the address and undefined-behavior sanitizers of GCC:
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from functools import partial
@@ -22,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
+from cnnrnn import runtime
 from cnnrnn.analysis.summary import summarize
 from cnnrnn.layers.cpu.native import build
 from cnnrnn.layers.cpu.native.loop import run
@@ -288,8 +290,8 @@ def script(file: Path, text: str) -> list[str]:
 def test_a_compiler_that_is_missing_or_fails_or_is_wrong(tmp_path, capsys):
     with pytest.raises(build.NativeUnavailable, match="there is no C compiler, no-such-cc"):
         build.build(tmp_path, ["no-such-cc"])
-    failing = script(tmp_path / "failing", 'echo "x.c:1: error: no such thing" >&2; exit 1')
-    with pytest.raises(build.NativeUnavailable, match="failing failed: x.c:1: error: no such thing"):
+    failing = script(tmp_path / "failing", 'echo "lstm.h:1: error: no such thing" >&2; exit 1')
+    with pytest.raises(build.NativeUnavailable, match="failing failed: lstm.h:1: error: no such thing"):
         build.build(tmp_path, failing)
     script(tmp_path / "failing", "exit 0  # the same compiler is not tried again")
     wrong = script(
@@ -307,6 +309,10 @@ def test_a_compiler_that_is_missing_or_fails_or_is_wrong(tmp_path, capsys):
     with pytest.raises(build.NativeUnavailable, match="the compiled code is wrong"):  # remembered
         build.build(tmp_path, wrong)
     assert not calls.exists()
+    full = script(tmp_path / "full", 'echo "fatal error: error writing: No space left on device" >&2; exit 1')
+    with pytest.raises(build.NativeUnavailable, match="full failed: fatal error: error writing: No space left on"):
+        build.build(tmp_path, full)
+    assert len([*tmp_path.glob("*.failed")]) == 2  # the failures of the code alone are remembered
     notes = capsys.readouterr().err.splitlines()  # once each
     assert len(notes) == 2 and all(line.startswith("the recurrent loop is not compiled, and runs") for line in notes)
 
@@ -325,6 +331,56 @@ def test_a_library_is_built_once_and_again_if_it_is_damaged(tmp_path, monkeypatc
     (tmp_path / "native-0.1.part").write_bytes(b"of a process that was killed")
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-DOTHER"))
     assert build.build(tmp_path, ["cc"]) != file
+
+
+def start(code: str, *arguments: object, **settings) -> subprocess.CompletedProcess:
+    """Runs code in another process, with the module `build`."""
+    code = f"import os, sys; from pathlib import Path; from cnnrnn.layers.cpu.native import build\n{code}"
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    settings = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 120, "env": environment} | settings
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], **settings)
+
+
+@pytest.mark.parametrize("moment", ["_compile", "_check", "_digest", "after the library"])
+def test_a_build_that_is_killed_is_made_again(tmp_path, monkeypatch, moment):
+    die = "os.kill(os.getpid(), 9)"
+    if moment == "after the library":
+        code = f"build._check = lambda file: None\nPath.write_text = lambda *_: {die}"
+    elif moment == "_compile":
+        code = f"build._compile = lambda file, compiler: (file.write_bytes(b'half'), {die})"
+    else:
+        code = f"build._check = lambda file: None\nbuild.{moment} = lambda file: {die}"
+    done = start(f"{code}\nbuild.build(Path(sys.argv[1]), ['cc'])", tmp_path)
+    assert done.returncode == -9 and len([*tmp_path.glob("*.part"), *tmp_path.glob("*.so")]) == 1
+    monkeypatch.setattr(build, "_check", lambda file: None)
+    file = build.build(tmp_path, ["cc"])
+    assert build._is_whole(file) and not [*tmp_path.glob("*.part")]
+
+
+def test_a_cache_that_is_full_or_read_only(tmp_path):
+    """A limit on the size of files stops the compiler as a full disk would."""
+    code = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\nprint(build._load())"
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    done = start(code, env=environment)
+    assert done.returncode == 0 and "cc failed: " in done.stdout and not done.stderr, done
+    assert not [*tmp_path.rglob("*.failed"), *tmp_path.rglob("*.so"), *tmp_path.rglob("*.part")]
+    done = start("print(build._load())", env=environment | {"XDG_CACHE_HOME": "/proc"})
+    assert done.stdout == "there is no private cache folder\n" and not done.stderr
+
+
+def test_a_library_of_another_jaxlib_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "_check", lambda file: None)
+    file = build.build(tmp_path, ["cc"])
+    include = tmp_path / "include"
+    shutil.copytree(jax.ffi.include_dir(), include)
+    header = include / "xla" / "ffi" / "api" / "c_api.h"
+    header.write_text(header.read_text() + "// of another version\n")
+    monkeypatch.setattr(jax.ffi, "include_dir", lambda: str(include))
+    assert build.build(tmp_path, ["cc"]) != file
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = runtime.cache_dir()
+    monkeypatch.setattr(runtime, "_jaxlib_version", lambda: "0.0.1")
+    assert runtime.cache_dir() != folder
 
 
 def test_two_first_starts_at_once_build_once(tmp_path):

@@ -97,6 +97,8 @@ def build(folder: Path, compiler: list[str]) -> Path:
                 return file
             if failure.exists():
                 raise NativeUnavailable(failure.read_text(errors="replace"))
+            for abandoned in folder.glob("native-*.part"):  # by a process that was killed: only one builds at a time
+                abandoned.unlink()
             part = file.with_suffix(f".{os.getpid()}.part")
             try:
                 _compile(part, compiler)
@@ -140,7 +142,8 @@ def _compile(file: Path, compiler: list[str]) -> None:
         raise NativeUnavailable(f"{compiler[0]} failed: {error}") from error
     if done.returncode:
         line = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200])
-        raise WrongCode(f"{compiler[0]} failed: {line}")
+        is_of_the_code = any(f"{name}:" in line for name in SOURCES)  # and not of a full disk, say
+        raise (WrongCode if is_of_the_code else NativeUnavailable)(f"{compiler[0]} failed: {line}")
 
 
 def _check(file: Path) -> None:
