@@ -25,6 +25,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from cnnrnn import runtime
 from cnnrnn.analysis.summary import summarize
+from cnnrnn.layers import precision
 from cnnrnn.layers.cpu.native import build
 from cnnrnn.layers.cpu.native.loop import run
 from cnnrnn.layers.rnn.cells import GRU, LSTM, VanillaRNN
@@ -241,8 +242,11 @@ def test_arrays_of_wrong_shapes_are_refused(cell):
 # --- when it is used
 
 
-def test_a_layer_uses_it_where_its_conditions_hold():
+def test_a_layer_uses_it_where_its_conditions_hold(monkeypatch):
     x = np.zeros((2, 4, 3), np.float32)
+    monkeypatch.setattr(precision, "_cpu_has_amx", lambda: False)
+    assert choose("native", LSTM(), x, precision="bf16") == "native"  # such a CPU computes in float32
+    monkeypatch.setattr(precision, "_cpu_has_amx", lambda: True)
     assert choose("native", LSTM(), x) == "native" and choose("scan", LSTM(), x) == "scan"
     assert choose("auto", LSTM(), x) == "scan"  # of the four devices of these tests
     for change, words in [

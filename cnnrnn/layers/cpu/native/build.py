@@ -22,7 +22,17 @@ import jax
 from cnnrnn import runtime
 from cnnrnn.command import note
 
-HEADERS = "backward.h", "forward.h", "gru.h", "lstm.h", "product.h", "recurrence.h", "team.h", "vectors.h"
+HEADERS = (
+    "backward.h",
+    "forward.h",
+    "gradients.h",
+    "gru.h",
+    "lstm.h",
+    "product.h",
+    "recurrence.h",
+    "team.h",
+    "vectors.h",
+)
 SOURCES = "native.c", *HEADERS
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread")
 FUNCTIONS = tuple(f"cnnrnn_{cell}_{name}" for cell in ("lstm", "gru") for name in ("forward", "backward"))

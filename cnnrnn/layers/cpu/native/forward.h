@@ -7,6 +7,7 @@ struct Forward {
   const Cell *cell;
   Operands o;
   long first_step, chunk, max_chunk, step;  // a chunk of steps from first_step on; max_chunk: the longest
+  long max_rows;                            // of a chunk
   int block;                                // of the phase
   Split split;                              // of the phase
   float *outputs, *h, *c, *cells, *gates;   // results; h, c [B, P, H]: the carry
@@ -15,8 +16,6 @@ struct Forward {
   float *projected[MAX_BLOCKS];  // [P, panels, rows, width, LANES]: W x + b of a chunk
   float *factors[2];             // [P, B, H], by rank: what the recurrent kernel multiplies
 };
-
-INLINE long max_rows(const Forward *f) { return f->max_chunk * f->o.B; }
 
 // The kernels of a block, with the columns of a panel side by side. Task: direction, panel.
 static void pack_kernels(void *data, long task) {
@@ -43,7 +42,7 @@ static void gather_inputs(void *data, long task) {
   const Operands *o = &f->o;
   long direction = task / f->chunk, step = f->first_step + task % f->chunk;
   long row = row_of(o, direction, step) - row_of(o, direction, f->first_step);
-  float *to = f->inputs + (direction * max_rows(f) + row) * o->D;
+  float *to = f->inputs + (direction * f->max_rows + row) * o->D;
   for (long rank = 0; rank < num_real(o, direction, step); rank++, to += o->D) {
     memcpy(to, o->x + x_index(o, direction, step, rank), o->D * sizeof(float));
   }
@@ -52,7 +51,7 @@ static void gather_inputs(void *data, long task) {
 INLINE float *projected_of(const Forward *f, int number, long direction, long panel, long row) {
   const Block *block = &f->cell->blocks[number];
   panel += direction * panels_of(&f->o, block);
-  return f->projected[number] + (panel * max_rows(f) + row) * block->width * LANES;
+  return f->projected[number] + (panel * f->max_rows + row) * block->width * LANES;
 }
 
 // W x + b for the rows of a chunk. Task: part.
@@ -69,7 +68,7 @@ static void project_inputs(void *data, long task) {
     for (long n = 0; n < part.count; n++) sums[n * block->width + i] = bias;
   }
   multiply(block->width, (int)part.count, 1, o->D, f->packed_input[f->block] + panel * o->D * block->width * LANES,
-           f->inputs + (part.direction * max_rows(f) + part.first) * o->D, 0, o->D, 1, sums);
+           f->inputs + (part.direction * f->max_rows + part.first) * o->D, 0, o->D, 1, sums);
   memcpy(projected_of(f, f->block, part.direction, part.panel, part.first), sums,
          part.count * block->width * sizeof(Vector));
 }

@@ -55,7 +55,7 @@ static void gru_step_forward(Forward *f, Team *team) {
   run_phase(team, gru_candidate_part, f, num_parts(&f->split));
 }
 
-// The gradients of the pre-activations of z and n of a slice from that of h'. What is known of the gradient of h is kept.
+// See `BackwardSlice`; dr, and what h receives through it, are not known yet.
 INLINE void gru_backward_slice(Backward *b, long direction, long rank, long unit, Vector dh) {
   const Operands *o = &b->o;
   long units = o->H - unit, step = b->step;
@@ -68,26 +68,7 @@ INLINE void gru_backward_slice(Backward *b, long direction, long rank, long unit
 }
 
 // dz and dn. Task: part of dh.
-static void gru_backward_candidate_part(void *data, long task) {
-  Backward *b = data;
-  const Operands *o = &b->o;
-  Part part = part_of(&b->split, task);
-  int width = width_of(&b->h, part.panel);
-  Vector sums[ACCUMULATORS] = {0};
-  add_product_of_next_step(b, part, sums);
-  for (int v = 0; v < width; v++) {
-    long unit = (first_vector(&b->h, part.panel) + v) * LANES;
-    for (long n = 0; n < part.count && unit < o->H; n++) {
-      long rank = part.first + n;
-      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * width + v]);
-      if (rank < num_real(o, part.direction, b->step)) {
-        gru_backward_slice(b, part.direction, rank, unit, dh);
-      } else {
-        store(b->dh + carry_index(o, part.direction, rank, unit), dh, o->H - unit);
-      }
-    }
-  }
-}
+static void gru_backward_candidate_part(void *data, long task) { finish_dh(data, task, gru_backward_slice); }
 
 // dr, and what h receives through r h. Task: part of dh.
 static void gru_backward_reset_part(void *data, long task) {

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from cnnrnn.layers.cpu.native import build
 from cnnrnn.layers.cpu.native.primitives import CONSTANTS, Operands, backward, by_scan, forward
-from cnnrnn.layers.precision import Precision
+from cnnrnn.layers.precision import Precision, computes_in_bf16
 from cnnrnn.layers.rnn.cells import GRU, LSTM, Carry, Cell, Weights
 from cnnrnn.layers.rnn.scan import Direction
 
@@ -91,7 +91,7 @@ def unsupported_reason(
         return f"JAX has {jax.device_count()} devices, not one"
     if cell not in (LSTM(), GRU()):
         return "the cell is neither the LSTM without peepholes nor the GRU"
-    if precision != "float32":
+    if computes_in_bf16(precision):
         return f"the precision is {precision!r}, not 'float32'"
     if jnp.result_type(x) != jnp.float32:
         return f"the input is {jnp.result_type(x)}, not float32"

@@ -35,7 +35,7 @@ static void lstm_step_forward(Forward *f, Team *team) {
   run_phase(team, lstm_forward_part, f, num_parts(&f->split));
 }
 
-// The gradients of the pre-activations of a slice from that of h, and the gradient of c before the step.
+// See `BackwardSlice`.
 INLINE void lstm_backward_slice(Backward *b, long direction, long rank, long unit, Vector dh) {
   const Operands *o = &b->o;
   long units = o->H - unit, carry = carry_index(o, direction, rank, unit), step = b->step;
@@ -56,26 +56,7 @@ INLINE void lstm_backward_slice(Backward *b, long direction, long rank, long uni
 }
 
 // Task: part of dh.
-static void lstm_backward_part(void *data, long task) {
-  Backward *b = data;
-  const Operands *o = &b->o;
-  Part part = part_of(&b->split, task);
-  int width = width_of(&b->h, part.panel);
-  Vector sums[ACCUMULATORS] = {0};
-  add_product_of_next_step(b, part, sums);
-  for (int v = 0; v < width; v++) {
-    long unit = (first_vector(&b->h, part.panel) + v) * LANES;
-    for (long n = 0; n < part.count && unit < o->H; n++) {
-      long rank = part.first + n;
-      Vector dh = finish_dh(b, part.direction, rank, unit, sums[n * width + v]);
-      if (rank < num_real(o, part.direction, b->step)) {
-        lstm_backward_slice(b, part.direction, rank, unit, dh);
-      } else {
-        store(b->dh + carry_index(o, part.direction, rank, unit), dh, o->H - unit);
-      }
-    }
-  }
-}
+static void lstm_backward_part(void *data, long task) { finish_dh(data, task, lstm_backward_slice); }
 
 static void lstm_step_backward(Backward *b, Team *team) {
   split_dh(b, 1);

@@ -3,6 +3,7 @@
 // Forward: x, h0, mask, input_kernel, recurrent_kernel, bias, lengths, reversed; for the LSTM also c0. Returns outputs,
 // gates, h; for the LSTM also c, cells. Backward takes the operands of forward, then outputs, gates, d_outputs, dh; for
 // the LSTM also cells, dc. Returns dx, d_input_kernel, d_recurrent_kernel, d_bias, dh0; for the LSTM also dc0.
+#include "gradients.h"
 #include "gru.h"
 #include "lstm.h"
 
@@ -63,7 +64,8 @@ static int read_operands(XLA_FFI_CallFrame *frame, const Cell *cell, Operands *o
       .lengths = operand(frame, 6)->data, .reversed = operand(frame, 7)->data,
       .c0 = has_c ? operand(frame, 8)->data : NULL,
   };
-  return B > 0 && T > 0 && D > 0 && H > 0 && P > 0 && P <= MAX_DIRECTIONS && h0->dims[0] == B && IS_FLOAT(operand(frame, 2), B, P, H) &&
+  return B > 0 && T > 0 && D > 0 && H > 0 && P > 0 && P <= MAX_DIRECTIONS && h0->dims[0] == B &&
+         IS_FLOAT(operand(frame, 2), B, P, H) &&
          IS_FLOAT(operand(frame, 3), P, D, G * H) && IS_FLOAT(operand(frame, 4), P, H, G * H) &&
          IS_FLOAT(operand(frame, 5), P, G * H) && IS_INT(operand(frame, 6), B) && IS_INT(operand(frame, 7), P) &&
          (!has_c || IS_FLOAT(operand(frame, 8), B, P, H));
@@ -102,25 +104,26 @@ static int read_forward(XLA_FFI_CallFrame *frame, Forward *f) {
   if (!read_operands(frame, cell, o) || frame->args.size != NUM_OPERANDS + has_c ||
       frame->rets.size != NUM_RESULTS + 2 * has_c || !IS_FLOAT(result(frame, 0), o->B, o->T, o->P * o->H) ||
       !is_gates(result(frame, 1), cell, o) || !IS_FLOAT(result(frame, 2), o->B, o->P, o->H) ||
-      (has_c && (!IS_FLOAT(result(frame, 3), o->B, o->P, o->H) || !IS_FLOAT(result(frame, 4), o->P, o->T, o->B, o->H)))) {
+      (has_c &&
+       (!IS_FLOAT(result(frame, 3), o->B, o->P, o->H) || !IS_FLOAT(result(frame, 4), o->P, o->T, o->B, o->H)))) {
     return 0;
   }
   f->outputs = result(frame, 0)->data, f->gates = result(frame, 1)->data, f->h = result(frame, 2)->data;
   f->c = has_c ? result(frame, 3)->data : NULL, f->cells = has_c ? result(frame, 4)->data : NULL;
-  f->max_chunk = divide_up(o->T, divide_up(o->T * o->B, FORWARD_ROWS));
+  f->max_chunk = divide_up(o->T, divide_up(o->T * o->B, FORWARD_ROWS)), f->max_rows = f->max_chunk * o->B;
   return 1;
 }
 
 static void place_forward(Forward *f, Arena *arena) {
   Operands *o = &f->o;
   place_rows(o, arena);
-  f->inputs = reserve_floats(arena, o->P * max_rows(f) * o->D);
+  f->inputs = reserve_floats(arena, o->P * f->max_rows * o->D);
   for (int number = 0; number < f->cell->num_blocks; number++) {
     const Block *block = &f->cell->blocks[number];
     long columns = o->P * panels_of(o, block) * block->width * LANES;
     f->packed_input[number] = reserve_floats(arena, columns * o->D);
     f->packed_recurrent[number] = reserve_floats(arena, columns * o->H);
-    f->projected[number] = reserve_floats(arena, columns * max_rows(f));
+    f->projected[number] = reserve_floats(arena, columns * f->max_rows);
   }
   for (int i = 0; i < 2; i++) f->factors[i] = reserve_floats(arena, o->P * o->B * o->H);
 }
@@ -154,12 +157,13 @@ static int read_backward(XLA_FFI_CallFrame *frame, Backward *b) {
     return 0;
   }
   XLA_FFI_Buffer **saved = (XLA_FFI_Buffer **)frame->args.args + NUM_OPERANDS + has_c;
+  long columns = cell->num_gates * o->H;
   if (!IS_FLOAT(saved[0], o->B, o->T, o->P * o->H) || !is_gates(saved[1], cell, o) ||
       !IS_FLOAT(saved[2], o->B, o->T, o->P * o->H) || !IS_FLOAT(saved[3], o->B, o->P, o->H) ||
       (has_c && (!IS_FLOAT(saved[4], o->P, o->T, o->B, o->H) || !IS_FLOAT(saved[5], o->B, o->P, o->H))) ||
-      !IS_FLOAT(result(frame, 0), o->B, o->T, o->D) || !IS_FLOAT(result(frame, 1), o->P, o->D, cell->num_gates * o->H) ||
-      !IS_FLOAT(result(frame, 2), o->P, o->H, cell->num_gates * o->H) ||
-      !IS_FLOAT(result(frame, 3), o->P, cell->num_gates * o->H) || !IS_FLOAT(result(frame, 4), o->B, o->P, o->H) ||
+      !IS_FLOAT(result(frame, 0), o->B, o->T, o->D) || !IS_FLOAT(result(frame, 1), o->P, o->D, columns) ||
+      !IS_FLOAT(result(frame, 2), o->P, o->H, columns) ||
+      !IS_FLOAT(result(frame, 3), o->P, columns) || !IS_FLOAT(result(frame, 4), o->B, o->P, o->H) ||
       (has_c && !IS_FLOAT(result(frame, 5), o->B, o->P, o->H))) {
     return 0;
   }
@@ -172,22 +176,21 @@ static int read_backward(XLA_FFI_CallFrame *frame, Backward *b) {
     memcpy(b->dc, saved[5]->data, o->B * o->P * o->H * sizeof(float));
   }
   b->h = cut(o->H), b->x = cut(o->D);
-  b->max_chunk = divide_up(o->T, divide_up(o->T * o->B, BACKWARD_ROWS));
+  b->max_chunk = divide_up(o->T, divide_up(o->T * o->B, BACKWARD_ROWS)), b->max_rows = b->max_chunk * o->B;
   return 1;
 }
 
 static void place_backward(Backward *b, Arena *arena) {
   Operands *o = &b->o;
   place_rows(o, arena);
-  long rows = b->max_chunk * o->B;
   for (int number = 0; number < b->cell->num_blocks; number++) {
     long columns = o->P * columns_of(b, number);
     b->packed_recurrent[number] = reserve_floats(arena, columns * b->h.vectors * LANES);
     b->packed_input[number] = reserve_floats(arena, columns * b->x.vectors * LANES);
-    b->h_factors[number] = reserve_floats(arena, o->P * o->H * rows);
-    for (int i = 0; i < 2; i++) b->d_gates[number][i] = reserve_floats(arena, columns * rows);
+    b->h_factors[number] = reserve_floats(arena, o->P * o->H * b->max_rows);
+    for (int i = 0; i < 2; i++) b->d_gates[number][i] = reserve_floats(arena, columns * b->max_rows);
   }
-  b->x_factors = reserve_floats(arena, o->P * o->D * rows);
+  b->x_factors = reserve_floats(arena, o->P * o->D * b->max_rows);
 }
 
 static XLA_FFI_Error *backward(XLA_FFI_CallFrame *frame, const Cell *cell) {

@@ -19,7 +19,6 @@
 
 enum { MAX_DIRECTIONS = 2, MAX_BLOCKS = 2 };
 enum { FORWARD_ROWS = 128, BACKWARD_ROWS = 512 };  // rows that are kept at a time, about: they fit a cache
-enum { TILE = 8 };  // panels whose gradients stay in a cache while the factors are read
 
 typedef struct {
   long B, T, D, H, P, slices;
@@ -130,7 +129,9 @@ INLINE long num_groups(const Split *split, long direction) {
 
 static long num_parts(const Split *split) {
   long parts = 0;
-  for (long direction = 0; direction < MAX_DIRECTIONS; direction++) parts += split->panels * num_groups(split, direction);
+  for (long direction = 0; direction < MAX_DIRECTIONS; direction++) {
+    parts += split->panels * num_groups(split, direction);
+  }
   return parts;
 }
 

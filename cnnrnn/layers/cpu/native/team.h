@@ -123,7 +123,8 @@ static void run_phase(Team *team, Task *task, void *job, long num_tasks) {
   }
   atomic_fetch_add_explicit(&team->phase, 1, memory_order_release);
   run_tasks(team, 0);
-  for (int spins = 0; atomic_load_explicit(&team->num_finished, memory_order_acquire) < num_tasks;) wait_a_moment(&spins);
+  int spins = 0;
+  while (atomic_load_explicit(&team->num_finished, memory_order_acquire) < num_tasks) wait_a_moment(&spins);
 }
 
 static void dismiss_team(Team *team) {
