@@ -16,6 +16,7 @@ struct Backward {
   float *packed_recurrent[MAX_BLOCKS], *packed_input[MAX_BLOCKS];      // transposed, see `pack_transposed`
   float *d_gates[MAX_BLOCKS][2];  // [P, panels, rows, width, LANES] of two chunks in turn: of the pre-activations
   float *x_factors, *h_factors[MAX_BLOCKS];  // [P, D or H, rows] of a chunk, see `pack_factors`
+  float *factors;                            // [P, max_chunk, slices, LANES], of one row at a time
 };
 
 // The number of a row within its chunk.

@@ -8,35 +8,55 @@ enum { TILE = 8 };  // panels whose gradients stay in a cache while the factors 
 // The number of rows of a kernel whose gradient is one product.
 INLINE long group_size(const Backward *b) { return ACCUMULATORS / b->cell->blocks[0].width; }
 
+// Copies the `size` numbers of one row to its place in each group: [groups, rows, numbers of the group]. `group_size` is
+// a constant where this is inlined.
+INLINE void pack_row_fixed(const long group_size, const float *from, long size, long rows, long row, float *to) {
+  for (long first = 0; first < size; first += group_size) {
+    if (size - first >= group_size) {
+      memcpy(to + first * rows + row * group_size, from + first, group_size * sizeof(float));
+    } else {
+      memcpy(to + first * rows + row * (size - first), from + first, (size - first) * sizeof(float));
+    }
+  }
+}
+
+static void pack_row(long group_size, const float *from, long size, long rows, long row, float *to) {
+  switch (group_size) {
+    case 3:
+      return pack_row_fixed(3, from, size, rows, row, to);
+    case 6:
+      return pack_row_fixed(6, from, size, rows, row, to);
+    case 12:
+      return pack_row_fixed(12, from, size, rows, row, to);
+    default:
+      __builtin_trap();
+  }
+}
+
 // What the kernels multiplied in the rows of a chunk: x, and h * mask or r * h * mask. The D or H numbers of a row are
-// cut into groups, [groups, rows, group_size], so that a product reads its factors one after the other.
+// cut into groups, so that a product reads its factors one after the other.
 //
 // Task: direction, step.
 static void pack_factors(void *data, long task) {
   Backward *b = data;
   const Operands *o = &b->o;
   long direction = task / b->chunk, step = b->first_step + task % b->chunk, rows = chunk_rows(b, direction);
-  long size = group_size(b);
+  float *factors = b->factors + task * o->slices * LANES;
   for (long rank = 0; rank < num_real(o, direction, step); rank++) {
     long row = row_in_chunk(b, direction, step) + rank;
-    const float *x = o->x + x_index(o, direction, step, rank), *h = h_before(b, direction, step, rank);
-    const float *mask = o->mask + carry_index(o, direction, rank, 0);
-    for (long first = 0; first < o->D; first += size) {
-      long count = o->D - first < size ? o->D - first : size;
-      float *to = b->x_factors + direction * o->D * b->max_rows + first * rows + row * count;
-      for (long k = 0; k < count; k++) to[k] = x[first + k];
+    const float *h = h_before(b, direction, step, rank), *mask = o->mask + carry_index(o, direction, rank, 0);
+    pack_row(group_size(b), o->x + x_index(o, direction, step, rank), o->D, rows, row,
+             b->x_factors + direction * o->D * b->max_rows);
+    for (long unit = 0; unit < o->H; unit += LANES) {
+      *(Vector *)(factors + unit) = load(h + unit, o->H - unit) * load(mask + unit, o->H - unit);
     }
     for (int number = 0; number < b->cell->num_blocks; number++) {
       int reset_gate = b->cell->blocks[number].reset_gate;
-      for (long first = 0; first < o->H; first += size) {
-        long count = o->H - first < size ? o->H - first : size;
-        float *to = b->h_factors[number] + direction * o->H * b->max_rows + first * rows + row * count;
-        for (long k = 0; k < count; k++) to[k] = h[first + k] * mask[first + k];
-        for (long k = 0; k < count && reset_gate >= 0; k++) {
-          const float *gates = b->gates + gates_index(o, b->cell->num_gates, direction, step, rank, first + k);
-          to[k] *= gates[reset_gate * LANES + (first + k) % LANES];
-        }
+      for (long unit = 0; unit < o->H && reset_gate >= 0; unit += LANES) {
+        const float *gates = b->gates + gates_index(o, b->cell->num_gates, direction, step, rank, unit);
+        *(Vector *)(factors + unit) *= *(const Vector *)(gates + reset_gate * LANES);
       }
+      pack_row(group_size(b), factors, o->H, rows, row, b->h_factors[number] + direction * o->H * b->max_rows);
     }
   }
 }

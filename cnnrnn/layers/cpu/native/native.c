@@ -191,6 +191,7 @@ static void place_backward(Backward *b, Arena *arena) {
     for (int i = 0; i < 2; i++) b->d_gates[number][i] = reserve_floats(arena, columns * b->max_rows);
   }
   b->x_factors = reserve_floats(arena, o->P * o->D * b->max_rows);
+  b->factors = reserve_floats(arena, o->P * b->max_chunk * o->slices * LANES);
 }
 
 static XLA_FFI_Error *backward(XLA_FFI_CallFrame *frame, const Cell *cell) {
