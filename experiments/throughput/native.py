@@ -33,13 +33,14 @@ ROWS = {  # cell, T, B, inputs, H, direction, whether the lengths are different
 def main() -> None:
     """Prints a row for each size: medians in ms, and the ratio with its range over the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=ROWS, action="append", help="a row; may be given several times")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.3, help="of timed calls in each round")
     known = parser.parse_args()
     runtime.tune_allocator()  # as in a run
     print("| layer | scan, ms | native, ms | native / scan |\n|---|---|---|---|")
-    for name, sizes in ROWS.items():
-        steps = {implementation: make_step(implementation, *sizes) for implementation in ("scan", "native")}
+    for name in known.only or ROWS:
+        steps = {implementation: make_step(implementation, *ROWS[name]) for implementation in ("scan", "native")}
         rounds = [{which: measure(step, known.seconds) for which, step in steps.items()} for _ in range(known.rounds)]
         ratios = sorted(each["native"] / each["scan"] for each in rounds)
         scan, native = (statistics.median(each[which] for each in rounds) for which in steps)
