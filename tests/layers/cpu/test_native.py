@@ -233,9 +233,27 @@ def test_nan_is_not_hidden(cell):
 
 
 @each_cell
+def test_infinity_in_one_sequence_is_as_in_the_scan(cell):
+    """Its gates are saturated, so that it hands on no gradient; units that pad a vector must not either."""
+    weights, x, carry = make_case(cell, (3, 4, 5, 18), "forward")
+    gradient = lambda run: jax.grad(lambda x: jnp.sum(run(cell, weights, x, carry)[0][:, 2:]))  # noqa: E731
+    got, expected = (gradient(f)(x.at[1, 1].set(jnp.inf)) for f in (run, in_scan))
+    np.testing.assert_array_equal(np.isfinite(got), np.isfinite(expected))
+    assert_close(got[::2], expected[::2])
+
+
+@each_cell
+def test_without_jit(cell):
+    case = make_case(cell, (2, 3, 4, 5), "forward")
+    with jax.disable_jit():
+        outputs = run(cell, *case)
+    assert_close(outputs, in_scan(cell, *case))
+
+
+@each_cell
 def test_arrays_of_wrong_shapes_are_refused(cell):
     weights, x, carry = make_case(cell, (2, 4, 3, 5), "forward")
-    with pytest.raises(Exception, match="native loop: the arrays have other types or shapes"):
+    with pytest.raises(Exception, match="native loop: the arrays have other types, shapes or alignment"):
         jax.block_until_ready(run(cell, weights | {"input_kernel": weights["input_kernel"][:2]}, x, carry))
 
 
@@ -316,6 +334,9 @@ def test_a_compiler_that_is_missing_or_fails_or_is_wrong(tmp_path, capsys):
     full = script(tmp_path / "full", 'echo "fatal error: error writing: No space left on device" >&2; exit 1')
     with pytest.raises(build.NativeUnavailable, match="full failed: fatal error: error writing: No space left on"):
         build.build(tmp_path, full)
+    killed = script(tmp_path / "killed", "cp /bin/true $(echo $@ | sed 's/.* //')  # no library")
+    with pytest.raises(build.NativeUnavailable, match="the check of the compiled code failed: "):
+        build.build(tmp_path, killed)
     assert len([*tmp_path.glob("*.failed")]) == 2  # the failures of the code alone are remembered
     notes = capsys.readouterr().err.splitlines()  # once each
     assert len(notes) == 2 and all(line.startswith("the recurrent loop is not compiled, and runs") for line in notes)

@@ -7,7 +7,7 @@
 struct Backward {
   const Cell *cell;
   Operands o;
-  Panels h, x;  // of dh and of dx
+  Panels dh_panels, dx_panels;
   long first_step, chunk, max_chunk, step, max_rows;  // see `Forward`
   int block;
   Split split;
@@ -16,7 +16,7 @@ struct Backward {
   float *packed_recurrent[MAX_BLOCKS], *packed_input[MAX_BLOCKS];      // transposed, see `pack_transposed`
   float *d_gates[MAX_BLOCKS][2];  // [P, panels, rows, width, LANES] of two chunks in turn: of the pre-activations
   float *x_factors, *h_factors[MAX_BLOCKS];  // [P, D or H, rows] of a chunk, see `pack_factors`
-  float *factors;                            // [P, max_chunk, slices, LANES], of one row at a time
+  float *factor_row;                         // [P, max_chunk, slices, LANES], of one row at a time
 };
 
 // The number of a row within its chunk.
@@ -38,7 +38,7 @@ INLINE float *d_gates_of(const Backward *b, int number, long direction, long pan
 // Those of a slice at the step, one vector for each gate of the block.
 INLINE Vector *d_gates_of_slice(const Backward *b, int number, long direction, long rank, long unit) {
   const Block *block = &b->cell->blocks[number];
-  long slice = unit / LANES, slices = slices_of(block), row = row_in_chunk(b, direction, b->step) + rank;
+  long slice = unit / LANES, slices = slices_per_panel(block), row = row_in_chunk(b, direction, b->step) + rank;
   Vector *vectors = (Vector *)d_gates_of(b, number, direction, slice / slices, b->step, row);
   return vectors + slice % slices * block->num_gates;
 }
@@ -46,8 +46,15 @@ INLINE Vector *d_gates_of_slice(const Backward *b, int number, long direction, l
 // h before a step, as the layer returned it: [H].
 INLINE const float *h_before(const Backward *b, long direction, long step, long rank) {
   const Operands *o = &b->o;
-  if (rank >= num_real(o, direction, step - 1)) return o->h0 + carry_index(o, direction, rank, 0);
+  if (rank >= num_active(o, direction, step - 1)) return o->h0 + carry_index(o, direction, rank, 0);
   return b->outputs + output_index(o, direction, step - 1, rank, 0);
+}
+
+// c of the LSTM before a step: [H].
+INLINE const float *c_before(const Backward *b, long direction, long step, long rank) {
+  const Operands *o = &b->o;
+  if (rank >= num_active(o, direction, step - 1)) return o->c0 + carry_index(o, direction, rank, 0);
+  return b->cells + cell_index(o, direction, step - 1, rank, 0);
 }
 
 INLINE long columns_of(const Backward *b, int number) {  // of a block, with the padding of its last panel
@@ -55,12 +62,12 @@ INLINE long columns_of(const Backward *b, int number) {  // of a block, with the
 }
 
 // One panel of the rows of a kernel [num_rows, G H]: [columns of the block, width, LANES].
-static void pack_transposed(const Backward *b, const float *kernel, long num_rows, const Panels *cut, long panel,
+static void pack_transposed(const Backward *b, const float *kernel, long num_rows, const Panels *panels, long panel,
                             float *to) {
   const Operands *o = &b->o;
   const Block *block = &b->cell->blocks[b->block];
-  long columns = b->cell->num_gates * o->H, first = first_vector(cut, panel) * LANES;
-  long end = first_vector(cut, panel + 1) * LANES;
+  long columns = b->cell->num_gates * o->H, first = first_vector(panels, panel) * LANES;
+  long end = first_vector(panels, panel + 1) * LANES;
   for (long column_panel = 0; column_panel < panels_of(o, block); column_panel++) {
     for (int i = 0; i < block->width; i++) {
       long unit = unit_of(block, column_panel, i);
@@ -73,25 +80,25 @@ static void pack_transposed(const Backward *b, const float *kernel, long num_row
 }
 
 // Where the packed panel of a direction begins.
-INLINE float *packed_panel(const Backward *b, int number, float *packed, const Panels *cut, long direction,
+INLINE float *packed_panel(const Backward *b, int number, float *packed, const Panels *panels, long direction,
                            long panel) {
-  return packed + (direction * cut->vectors + first_vector(cut, panel)) * columns_of(b, number) * LANES;
+  return packed + (direction * panels->vectors + first_vector(panels, panel)) * columns_of(b, number) * LANES;
 }
 
 // Task: direction, panel of dh.
 static void pack_recurrent(void *data, long task) {
   Backward *b = data;
-  long direction = task / b->h.panels, panel = task % b->h.panels, H = b->o.H;
-  pack_transposed(b, b->o.recurrent_kernel + direction * H * b->cell->num_gates * H, H, &b->h, panel,
-                  packed_panel(b, b->block, b->packed_recurrent[b->block], &b->h, direction, panel));
+  long direction = task / b->dh_panels.count, panel = task % b->dh_panels.count, H = b->o.H;
+  pack_transposed(b, b->o.recurrent_kernel + direction * H * b->cell->num_gates * H, H, &b->dh_panels, panel,
+                  packed_panel(b, b->block, b->packed_recurrent[b->block], &b->dh_panels, direction, panel));
 }
 
 // Task: direction, panel of dx.
 static void pack_input(void *data, long task) {
   Backward *b = data;
-  long direction = task / b->x.panels, panel = task % b->x.panels;
-  pack_transposed(b, b->o.input_kernel + direction * b->o.D * b->cell->num_gates * b->o.H, b->o.D, &b->x, panel,
-                  packed_panel(b, b->block, b->packed_input[b->block], &b->x, direction, panel));
+  long direction = task / b->dx_panels.count, panel = task % b->dx_panels.count;
+  pack_transposed(b, b->o.input_kernel + direction * b->o.D * b->cell->num_gates * b->o.H, b->o.D, &b->dx_panels, panel,
+                  packed_panel(b, b->block, b->packed_input[b->block], &b->dx_panels, direction, panel));
 }
 
 // Adds d U^T to `sums` [count, width], where d are the gradients of the pre-activations of a block in `count` rows from
@@ -106,35 +113,36 @@ static void add_transposed_product(const Backward *b, int number, long direction
 
 // Adds d U^T of a block at a step to the first `count` ranks of a part.
 static void add_product_of_step(const Backward *b, int number, Part part, long step, long count, Vector *sums) {
+  const float *packed =
+      packed_panel(b, number, b->packed_recurrent[number], &b->dh_panels, part.direction, part.panel);
   add_transposed_product(b, number, part.direction, step, row_in_chunk(b, part.direction, step) + part.first, count,
-                         packed_panel(b, number, b->packed_recurrent[number], &b->h, part.direction, part.panel),
-                         width_of(&b->h, part.panel), sums);
+                         packed, width_of(&b->dh_panels, part.panel), sums);
 }
 
-// Adds d U^T of block 0 at the next step, for the ranks that are real there.
+// Adds d U^T of block 0 at the next step, for the ranks that are active there.
 static void add_product_of_next_step(const Backward *b, Part part, Vector *sums) {
-  long count = num_real(&b->o, part.direction, b->step + 1) - part.first;
+  long count = num_active(&b->o, part.direction, b->step + 1) - part.first;
   if (count > 0) add_product_of_step(b, 0, part, b->step + 1, count < part.count ? count : part.count, sums);
 }
 
-// Computes the gradients of the pre-activations of a slice from that of h after the step, `dh`. What of the gradient of
-// the carry before the step does not go through them is written to dh and dc.
+// Computes the gradients of the pre-activations of a slice from `dh`, the gradient of h after the step. The part of the
+// gradient of the carry before the step that bypasses the gates is written to dh and dc.
 typedef void BackwardSlice(Backward *b, long direction, long rank, long unit, Vector dh);
 
-// Finishes the gradient of h for a part of dh: what is there, and the product of the next step. Sequences that are not
-// real before the next step keep it, as the gradient of their first carry; of the others the cell takes its step.
-INLINE void finish_dh(Backward *b, long task, BackwardSlice *step_slice) {
+// Finishes dh for a part: what is there, and the product of the next step. Then the cell takes its step back. A
+// sequence that is not active at this step begins at the next one: its dh is the gradient of the initial carry.
+INLINE void backward_part(Backward *b, long task, BackwardSlice *step_slice) {
   const Operands *o = &b->o;
   Part part = part_of(&b->split, task);
-  int width = width_of(&b->h, part.panel);
+  int width = width_of(&b->dh_panels, part.panel);
   Vector sums[ACCUMULATORS] = {0};
   add_product_of_next_step(b, part, sums);
   for (int v = 0; v < width; v++) {
-    long unit = (first_vector(&b->h, part.panel) + v) * LANES, units = o->H - unit;
+    long unit = (first_vector(&b->dh_panels, part.panel) + v) * LANES, units = o->H - unit;
     for (long n = 0; n < part.count && units > 0; n++) {
       long rank = part.first + n, carry = carry_index(o, part.direction, rank, unit);
       Vector dh = load(b->dh + carry, units) + sums[n * width + v] * load(o->mask + carry, units);
-      if (rank < num_real(o, part.direction, b->step)) {
+      if (rank < num_active(o, part.direction, b->step)) {
         step_slice(b, part.direction, rank, unit, dh);
       } else {
         store(b->dh + carry, dh, units);
@@ -143,11 +151,11 @@ INLINE void finish_dh(Backward *b, long task, BackwardSlice *step_slice) {
   }
 }
 
-// Splits dh for the ranks that are real at the step or, if `with_next`, at the next.
+// Splits dh for the ranks that are active at the step or, if `with_next`, at the next.
 static void split_dh(Backward *b, int with_next) {
-  b->split = (Split){.panels = b->h.panels, .max_count = max_columns(&b->h)};
+  b->split = (Split){.panels = b->dh_panels.count, .max_count = max_columns(&b->dh_panels)};
   for (long direction = 0; direction < b->o.P; direction++) {
-    long here = num_real(&b->o, direction, b->step), next = num_real(&b->o, direction, b->step + 1);
+    long here = num_active(&b->o, direction, b->step), next = num_active(&b->o, direction, b->step + 1);
     b->split.counts[direction] = with_next && next > here ? next : here;
   }
 }

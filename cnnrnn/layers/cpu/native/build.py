@@ -22,20 +22,12 @@ import jax
 from cnnrnn import runtime
 from cnnrnn.command import note
 
-HEADERS = (
-    "backward.h",
-    "forward.h",
-    "gradients.h",
-    "gru.h",
-    "lstm.h",
-    "product.h",
-    "recurrence.h",
-    "team.h",
-    "vectors.h",
-)
-SOURCES = "native.c", *HEADERS
+SOURCES = "native.c", *sorted(file.name for file in Path(__file__).parent.glob("*.h"))
 FLAGS = ("-std=gnu11", "-O3", "-march=native", "-fPIC", "-shared", "-pthread")
 FUNCTIONS = tuple(f"cnnrnn_{cell}_{name}" for cell in ("lstm", "gru") for name in ("forward", "backward"))
+DIFFERS = 65  # the exit code of check.py if the results are wrong
+# What only wrong code does. Other failures, such as those of a full memory, may be gone the next time.
+WRONG = (DIFFERS, *(-getattr(signal, f"SIG{name}") for name in ("SEGV", "ILL", "BUS", "FPE", "ABRT")))
 TIMEOUT = 300  # seconds, of the compiler, of the check, and of the wait for another process that does the same
 
 
@@ -158,21 +150,26 @@ def _compile(file: Path, compiler: list[str]) -> None:
 
 def _check(file: Path) -> None:
     """Compares with the scan, in another process: wrong code may do worse than to raise an error."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "cnnrnn.layers.cpu.native.check", str(file)]
+    left_out = "XLA_FLAGS", "JAX_DISABLE_JIT", "JAX_DEBUG_NANS"
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
     root = Path(__file__).parents[4]
-    environment["PYTHONPATH"] = os.pathsep.join([str(root), *filter(None, [environment.get("PYTHONPATH")])])
+    environment |= {
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONSAFEPATH": "1",  # the modules of the current folder are not imported
+        "PYTHONPATH": os.pathsep.join([str(root), *filter(None, [environment.get("PYTHONPATH")])]),
+    }
+    command = [sys.executable, "-m", "cnnrnn.layers.cpu.native.check", str(file)]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NativeUnavailable(f"the check of the compiled code failed: {error}") from error
-    if done.returncode == -signal.SIGKILL:  # as the system does where memory is short
-        raise NativeUnavailable("the check of the compiled code was killed")
     if done.returncode:
         line = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise WrongCode(f"the compiled code is wrong: {line}")
+        if done.returncode in WRONG:
+            raise WrongCode(f"the compiled code is wrong: {line}")
+        raise NativeUnavailable(f"the check of the compiled code failed: {line}")
 
 
 def _key(compiler: list[str]) -> str:

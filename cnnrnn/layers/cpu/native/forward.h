@@ -14,7 +14,9 @@ struct Forward {
   float *packed_input[MAX_BLOCKS], *packed_recurrent[MAX_BLOCKS];  // [P, panels, D or H, width, LANES]
   float *inputs;                 // [P, rows, D]: x of a chunk
   float *projected[MAX_BLOCKS];  // [P, panels, rows, width, LANES]: W x + b of a chunk
-  float *factors[2];             // [P, B, H], by rank: what the recurrent kernel multiplies
+  // [P, B, H], by rank: what the recurrent kernel multiplies. LSTM: h * mask, of this step and of the next in turn;
+  // GRU: h * mask and r * h * mask.
+  float *recurrent_inputs[2];
 };
 
 // The kernels of a block, with the columns of a panel side by side. Task: direction, panel.
@@ -43,7 +45,7 @@ static void gather_inputs(void *data, long task) {
   long direction = task / f->chunk, step = f->first_step + task % f->chunk;
   long row = row_of(o, direction, step) - row_of(o, direction, f->first_step);
   float *to = f->inputs + (direction * f->max_rows + row) * o->D;
-  for (long rank = 0; rank < num_real(o, direction, step); rank++, to += o->D) {
+  for (long rank = 0; rank < num_active(o, direction, step); rank++, to += o->D) {
     memcpy(to, o->x + x_index(o, direction, step, rank), o->D * sizeof(float));
   }
 }
@@ -73,24 +75,24 @@ static void project_inputs(void *data, long task) {
          part.count * block->width * sizeof(Vector));
 }
 
-// Splits the products of a block for the real sequences of a step.
-static void split_step(Forward *f, int number) {
+// Splits the products of a block for the rows of some steps: those of one step are its active ranks.
+static void split_rows(Forward *f, int number, long first_step, long end_step) {
   const Block *block = &f->cell->blocks[number];
   f->split = (Split){.panels = panels_of(&f->o, block), .max_count = ACCUMULATORS / block->width};
   for (long direction = 0; direction < f->o.P; direction++) {
-    f->split.counts[direction] = num_real(&f->o, direction, f->step);
+    f->split.counts[direction] = row_of(&f->o, direction, end_step) - row_of(&f->o, direction, first_step);
   }
 }
 
-// W x + b + U v of a block, [count, width] vectors, where v is `factors` [P, B, H].
-static void compute_preactivations(const Forward *f, int number, Part part, const float *factors, Vector *sums) {
+// W x + b + U v of a block, [count, width] vectors, where v is `inputs` [P, B, H].
+static void compute_preactivations(const Forward *f, int number, Part part, const float *inputs, Vector *sums) {
   const Operands *o = &f->o;
   const Block *block = &f->cell->blocks[number];
   long panel = part.direction * panels_of(o, block) + part.panel;
   long row = row_of(o, part.direction, f->step) - row_of(o, part.direction, f->first_step) + part.first;
   memcpy(sums, projected_of(f, number, part.direction, part.panel, row), part.count * block->width * sizeof(Vector));
   multiply(block->width, (int)part.count, 1, o->H, f->packed_recurrent[number] + panel * o->H * block->width * LANES,
-           factors + (part.direction * o->B + part.first) * o->H, 0, o->H, 1, sums);
+           inputs + (part.direction * o->B + part.first) * o->H, 0, o->H, 1, sums);
 }
 
 static void begin_forward(Forward *f) {
@@ -103,7 +105,8 @@ static void begin_forward(Forward *f) {
     for (long rank = 0; rank < o->B; rank++) {
       const long from = carry_index(o, direction, rank, 0), to = (direction * o->B + rank) * o->H;
       for (long unit = 0; unit < o->H; unit++) {
-        f->factors[0][to + unit] = f->factors[1][to + unit] = o->h0[from + unit] * o->mask[from + unit];
+        float masked = o->h0[from + unit] * o->mask[from + unit];
+        f->recurrent_inputs[0][to + unit] = f->recurrent_inputs[1][to + unit] = masked;
       }
     }
   }
@@ -119,11 +122,7 @@ static void run_forward(Forward *f, Team *team) {
     f->chunk = o->T - f->first_step < f->max_chunk ? o->T - f->first_step : f->max_chunk;
     run_phase(team, gather_inputs, f, o->P * f->chunk);
     for (f->block = 0; f->block < f->cell->num_blocks; f->block++) {
-      split_step(f, f->block);
-      for (long direction = 0; direction < o->P; direction++) {
-        f->split.counts[direction] =
-            row_of(o, direction, f->first_step + f->chunk) - row_of(o, direction, f->first_step);
-      }
+      split_rows(f, f->block, f->first_step, f->first_step + f->chunk);
       run_phase(team, project_inputs, f, num_parts(&f->split));
     }
     for (f->step = f->first_step; f->step < f->first_step + f->chunk; f->step++) f->cell->step_forward(f, team);

@@ -8,8 +8,8 @@ enum { TILE = 8 };  // panels whose gradients stay in a cache while the factors 
 // The number of rows of a kernel whose gradient is one product.
 INLINE long group_size(const Backward *b) { return ACCUMULATORS / b->cell->blocks[0].width; }
 
-// Copies the `size` numbers of one row to its place in each group: [groups, rows, numbers of the group]. `group_size` is
-// a constant where this is inlined.
+// Copies the `size` numbers of one row to its place in each group: [groups, rows, numbers of the group]. `group_size`
+// is a constant where this is inlined.
 INLINE void pack_row_fixed(const long group_size, const float *from, long size, long rows, long row, float *to) {
   for (long first = 0; first < size; first += group_size) {
     if (size - first >= group_size) {
@@ -41,8 +41,8 @@ static void pack_factors(void *data, long task) {
   Backward *b = data;
   const Operands *o = &b->o;
   long direction = task / b->chunk, step = b->first_step + task % b->chunk, rows = chunk_rows(b, direction);
-  float *factors = b->factors + task * o->slices * LANES;
-  for (long rank = 0; rank < num_real(o, direction, step); rank++) {
+  float *factors = b->factor_row + task * o->slices * LANES;
+  for (long rank = 0; rank < num_active(o, direction, step); rank++) {
     long row = row_in_chunk(b, direction, step) + rank;
     const float *h = h_before(b, direction, step, rank), *mask = o->mask + carry_index(o, direction, rank, 0);
     pack_row(group_size(b), o->x + x_index(o, direction, step, rank), o->D, rows, row,
@@ -121,17 +121,17 @@ static void add_input_gradients(void *data, long task) {
   const Operands *o = &b->o;
   Part part = part_of(&b->split, task);
   long direction = part.direction, step = b->first_step;
-  int width = width_of(&b->x, part.panel);
+  int width = width_of(&b->dx_panels, part.panel);
   Vector sums[ACCUMULATORS] = {0};
   for (int number = 0; number < b->cell->num_blocks; number++) {
-    add_transposed_product(b, number, direction, step, part.first, part.count,
-                           packed_panel(b, number, b->packed_input[number], &b->x, direction, part.panel), width, sums);
+    const float *packed = packed_panel(b, number, b->packed_input[number], &b->dx_panels, direction, part.panel);
+    add_transposed_product(b, number, direction, step, part.first, part.count, packed, width, sums);
   }
   for (long n = 0; n < part.count; n++) {
-    while (row_in_chunk(b, direction, step) + num_real(o, direction, step) <= part.first + n) step++;
+    while (row_in_chunk(b, direction, step) + num_active(o, direction, step) <= part.first + n) step++;
     long rank = part.first + n - row_in_chunk(b, direction, step);
     for (int v = 0; v < width; v++) {
-      long feature = (first_vector(&b->x, part.panel) + v) * LANES, features = o->D - feature;
+      long feature = (first_vector(&b->dx_panels, part.panel) + v) * LANES, features = o->D - feature;
       float *to = b->dx + x_index(o, direction, step, rank) + feature;
       store(to, load(to, features) + sums[n * width + v], features);
     }
@@ -143,7 +143,7 @@ static void begin_backward(Backward *b) {
   rank_sequences(o);
   memset(b->dx, 0, o->B * o->T * o->D * sizeof(float));
   for (int number = 0; number < b->cell->num_blocks; number++) {
-    if (o->slices % slices_of(&b->cell->blocks[number]) == 0) continue;
+    if (o->slices % slices_per_panel(&b->cell->blocks[number]) == 0) continue;
     for (int i = 0; i < 2; i++) {  // a slice of padding is multiplied, but nobody writes to it
       memset(b->d_gates[number][i], 0, o->P * columns_of(b, number) * b->max_rows * sizeof(float));
     }
@@ -154,8 +154,8 @@ static void run_backward(Backward *b, Team *team) {
   const Operands *o = &b->o;
   begin_backward(b);
   for (b->block = 0; b->block < b->cell->num_blocks; b->block++) {
-    run_phase(team, pack_recurrent, b, o->P * b->h.panels);
-    run_phase(team, pack_input, b, o->P * b->x.panels);
+    run_phase(team, pack_recurrent, b, o->P * b->dh_panels.count);
+    run_phase(team, pack_input, b, o->P * b->dx_panels.count);
   }
   for (b->first_step = (o->T - 1) / b->max_chunk * b->max_chunk; b->first_step >= 0; b->first_step -= b->max_chunk) {
     b->chunk = o->T - b->first_step < b->max_chunk ? o->T - b->first_step : b->max_chunk;
@@ -166,7 +166,7 @@ static void run_backward(Backward *b, Team *team) {
       run_phase(team, add_kernel_gradients, b, o->P * panels_of(o, &b->cell->blocks[b->block]) * groups);
     }
     for (long direction = 0; direction < o->P; direction++) {  // they add to the same dx
-      b->split = (Split){.panels = b->x.panels, .max_count = max_columns(&b->x)};
+      b->split = (Split){.panels = b->dx_panels.count, .max_count = max_columns(&b->dx_panels)};
       b->split.counts[direction] = chunk_rows(b, direction);
       run_phase(team, add_input_gradients, b, num_parts(&b->split));
     }

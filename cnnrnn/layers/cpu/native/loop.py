@@ -122,7 +122,7 @@ def _backward(cell, direction, num_lanes, residuals, d_results):
 _run.defvjp(_forward, _backward)
 
 
-# The derivatives of `_forward` and `_backward` are those of the scan. What was saved between them is no variable there.
+# Second derivatives recompute with the scan from the operands, so that the saved arrays count as constants.
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -162,8 +162,8 @@ def _gradients_backward(cell, direction, num_lanes, residuals, d_grads):
         return vjp(d_results)[0]._replace(**CONSTANTS)
 
     _, vjp = jax.vjp(gradients, operands, d_results)
-    d_operands, d_d_results = vjp(d_grads)
-    return d_operands, *jax.tree.map(jnp.zeros_like, (outputs, saved)), d_d_results
+    d_operands, cotangents = vjp(d_grads)
+    return d_operands, *jax.tree.map(jnp.zeros_like, (outputs, saved)), cotangents
 
 
 _gradients.defvjp(_gradients_forward, _gradients_backward)

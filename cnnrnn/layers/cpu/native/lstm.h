@@ -13,9 +13,9 @@ static void lstm_forward_part(void *data, long task) {
   const Operands *o = &f->o;
   Part part = part_of(&f->split, task);
   long direction = part.direction, unit = part.panel * LANES, units = o->H - unit;
-  float *masked_h = f->factors[(f->step + 1) % 2];  // of the next step; others still read those of this one
+  float *masked_h = f->recurrent_inputs[(f->step + 1) % 2];  // of the next step; others still read those of this one
   Vector sums[ACCUMULATORS];
-  compute_preactivations(f, 0, part, f->factors[f->step % 2], sums);
+  compute_preactivations(f, 0, part, f->recurrent_inputs[f->step % 2], sums);
   for (long n = 0; n < part.count; n++) {
     long rank = part.first + n, carry = carry_index(o, direction, rank, unit);
     Vector *gates = (Vector *)(f->gates + gates_index(o, 4, direction, f->step, rank, unit));
@@ -31,7 +31,7 @@ static void lstm_forward_part(void *data, long task) {
 }
 
 static void lstm_step_forward(Forward *f, Team *team) {
-  split_step(f, 0);
+  split_rows(f, 0, f->step, f->step + 1);
   run_phase(team, lstm_forward_part, f, num_parts(&f->split));
 }
 
@@ -42,21 +42,20 @@ INLINE void lstm_backward_slice(Backward *b, long direction, long rank, long uni
   dh += load(b->d_outputs + output_index(o, direction, step, rank, unit), units);
   const Vector *gates = (const Vector *)(b->gates + gates_index(o, 4, direction, step, rank, unit));
   Vector in = gates[0], forget = gates[1], candidate = gates[2], out = gates[3];
-  int is_first = rank >= num_real(o, direction, step - 1);
-  Vector c_before = load(is_first ? o->c0 + carry : b->cells + cell_index(o, direction, step - 1, rank, unit), units);
+  Vector c = load(c_before(b, direction, step, rank) + unit, units);
   Vector tanh_c = hyperbolic_tangent(load(b->cells + cell_index(o, direction, step, rank, unit), units));
   Vector dc = load(b->dc + carry, units) + dh * out * (1.0f - tanh_c * tanh_c);
   Vector *d_gates = d_gates_of_slice(b, 0, direction, rank, unit);
-  d_gates[0] = dc * candidate * in * (1.0f - in);
-  d_gates[1] = dc * c_before * forget * (1.0f - forget);
-  d_gates[2] = dc * in * (1.0f - candidate * candidate);
-  d_gates[3] = dh * tanh_c * out * (1.0f - out);
+  d_gates[0] = keep(dc * candidate * in * (1.0f - in), units);  // what pads a slice may be NaN
+  d_gates[1] = keep(dc * c * forget * (1.0f - forget), units);
+  d_gates[2] = keep(dc * in * (1.0f - candidate * candidate), units);
+  d_gates[3] = keep(dh * tanh_c * out * (1.0f - out), units);
   store(b->dc + carry, dc * forget, units);
   store(b->dh + carry, (Vector){0}, units);  // h before the step acts through the product alone
 }
 
 // Task: part of dh.
-static void lstm_backward_part(void *data, long task) { finish_dh(data, task, lstm_backward_slice); }
+static void lstm_backward_part(void *data, long task) { backward_part(data, task, lstm_backward_slice); }
 
 static void lstm_step_backward(Backward *b, Team *team) {
   split_dh(b, 1);

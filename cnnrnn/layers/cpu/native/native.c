@@ -17,7 +17,7 @@ static XLA_FFI_Error *fail(XLA_FFI_CallFrame *frame, XLA_FFI_Error_Code code, co
 
 static XLA_FFI_Error *fail_shapes(XLA_FFI_CallFrame *frame) {
   return fail(frame, XLA_FFI_Error_Code_INVALID_ARGUMENT,
-              "native loop: the arrays have other types or shapes than recurrence.h says");
+              "native loop: the arrays have other types, shapes or alignment than recurrence.h says");
 }
 
 // Answers XLA's question for the version of its interface. Returns whether this was the question.
@@ -32,9 +32,9 @@ static int answer_metadata(XLA_FFI_CallFrame *frame) {
 }
 
 // Whether a buffer has an element type and a shape; a dimension of -1 may be any.
-static int has_shape(const XLA_FFI_Buffer *buffer, XLA_FFI_DataType type, int rank, const long *shape) {
-  if (buffer->dtype != type || buffer->rank != rank) return 0;
-  for (int axis = 0; axis < rank; axis++) {
+static int has_shape(const XLA_FFI_Buffer *buffer, XLA_FFI_DataType type, int num_axes, const long *shape) {
+  if (buffer->dtype != type || buffer->rank != num_axes) return 0;
+  for (int axis = 0; axis < num_axes; axis++) {
     if (shape[axis] >= 0 && buffer->dims[axis] != shape[axis]) return 0;
   }
   return 1;
@@ -90,7 +90,7 @@ static void *reserve(Arena *arena, long count, size_t bytes) {
 
 static float *reserve_floats(Arena *arena, long count) { return reserve(arena, count, sizeof(float)); }
 
-static void place_rows(Operands *o, Arena *arena) {
+static void place_order(Operands *o, Arena *arena) {
   o->sequences = reserve(arena, o->B, sizeof(long));
   o->rows = reserve(arena, o->P * (o->T + 1), sizeof(long));
 }
@@ -116,7 +116,7 @@ static int read_forward(XLA_FFI_CallFrame *frame, Forward *f) {
 
 static void place_forward(Forward *f, Arena *arena) {
   Operands *o = &f->o;
-  place_rows(o, arena);
+  place_order(o, arena);
   f->inputs = reserve_floats(arena, o->P * f->max_rows * o->D);
   for (int number = 0; number < f->cell->num_blocks; number++) {
     const Block *block = &f->cell->blocks[number];
@@ -125,7 +125,7 @@ static void place_forward(Forward *f, Arena *arena) {
     f->packed_recurrent[number] = reserve_floats(arena, columns * o->H);
     f->projected[number] = reserve_floats(arena, columns * f->max_rows);
   }
-  for (int i = 0; i < 2; i++) f->factors[i] = reserve_floats(arena, o->P * o->B * o->H);
+  for (int i = 0; i < 2; i++) f->recurrent_inputs[i] = reserve_floats(arena, o->P * o->B * o->H);
 }
 
 static XLA_FFI_Error *forward(XLA_FFI_CallFrame *frame, const Cell *cell) {
@@ -135,12 +135,12 @@ static XLA_FFI_Error *forward(XLA_FFI_CallFrame *frame, const Cell *cell) {
   Arena arena = {0};
   place_forward(&f, &arena);
   arena.memory = aligned_alloc(64, arena.size);
-  Team *team = arena.memory ? gather_team(frame) : NULL;
+  Team *team = arena.memory ? create_team(frame) : NULL;
   if (team) {
     arena.size = 0;
     place_forward(&f, &arena);
     run_forward(&f, team);
-    dismiss_team(team);
+    release_team(team);
   }
   free(arena.memory);
   return team ? NULL : fail(frame, XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "native loop: out of memory");
@@ -175,23 +175,23 @@ static int read_backward(XLA_FFI_CallFrame *frame, Backward *b) {
     b->cells = saved[4]->data, b->dc = result(frame, 5)->data;
     memcpy(b->dc, saved[5]->data, o->B * o->P * o->H * sizeof(float));
   }
-  b->h = cut(o->H), b->x = cut(o->D);
+  b->dh_panels = cut_into_panels(o->H), b->dx_panels = cut_into_panels(o->D);
   b->max_chunk = divide_up(o->T, divide_up(o->T * o->B, BACKWARD_ROWS)), b->max_rows = b->max_chunk * o->B;
   return 1;
 }
 
 static void place_backward(Backward *b, Arena *arena) {
   Operands *o = &b->o;
-  place_rows(o, arena);
+  place_order(o, arena);
   for (int number = 0; number < b->cell->num_blocks; number++) {
     long columns = o->P * columns_of(b, number);
-    b->packed_recurrent[number] = reserve_floats(arena, columns * b->h.vectors * LANES);
-    b->packed_input[number] = reserve_floats(arena, columns * b->x.vectors * LANES);
+    b->packed_recurrent[number] = reserve_floats(arena, columns * b->dh_panels.vectors * LANES);
+    b->packed_input[number] = reserve_floats(arena, columns * b->dx_panels.vectors * LANES);
     b->h_factors[number] = reserve_floats(arena, o->P * o->H * b->max_rows);
     for (int i = 0; i < 2; i++) b->d_gates[number][i] = reserve_floats(arena, columns * b->max_rows);
   }
   b->x_factors = reserve_floats(arena, o->P * o->D * b->max_rows);
-  b->factors = reserve_floats(arena, o->P * b->max_chunk * o->slices * LANES);
+  b->factor_row = reserve_floats(arena, o->P * b->max_chunk * o->slices * LANES);
 }
 
 static XLA_FFI_Error *backward(XLA_FFI_CallFrame *frame, const Cell *cell) {
@@ -201,12 +201,12 @@ static XLA_FFI_Error *backward(XLA_FFI_CallFrame *frame, const Cell *cell) {
   Arena arena = {0};
   place_backward(&b, &arena);
   arena.memory = aligned_alloc(64, arena.size);
-  Team *team = arena.memory ? gather_team(frame) : NULL;
+  Team *team = arena.memory ? create_team(frame) : NULL;
   if (team) {
     arena.size = 0;
     place_backward(&b, &arena);
     run_backward(&b, team);
-    dismiss_team(team);
+    release_team(team);
   }
   free(arena.memory);
   return team ? NULL : fail(frame, XLA_FFI_Error_Code_RESOURCE_EXHAUSTED, "native loop: out of memory");

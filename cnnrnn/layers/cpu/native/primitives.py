@@ -22,12 +22,12 @@ class Operands(NamedTuple):
     """What the C code reads, in its order. Letters: see recurrence.h.
 
     Attributes:
-      x: [B, T, D] float32, as all others but the last two of [P] and [B].
-      h, mask: [B, P, H], the first carry, and what multiplies h before the recurrent product.
+      x: [B, T, D] float32, as all others but lengths and reversed.
+      h, mask: [B, P, H], the initial carry (h0 in C), and what multiplies h before the recurrent product.
       input_kernel, recurrent_kernel, bias: [P, D, G H], [P, H, G H], [P, G H].
       lengths: [B] int32.
       reversed: [P] int32, 1 for a direction that begins at the end.
-      c: the rest of the first carry, [B, P, H] each: one array for the LSTM, none for the GRU.
+      c: the rest of the initial carry, [B, P, H] each: one array for the LSTM, none for the GRU.
     """
 
     x: jax.Array
@@ -108,10 +108,10 @@ def _backward_shapes(*arrays, cell, direction, num_lanes):
 
 
 def _forward_by_scan(*arrays, cell, direction, num_lanes):
-    """The backward pass by the scan needs no gates and no cells, so that they are NaN."""
+    """The backward pass by the scan needs no gates and no cells, so that they are 0."""
     shapes = _forward_shapes(*arrays, cell=cell, direction=direction, num_lanes=num_lanes)
     outputs, h, *c = by_scan(cell, direction, _operands(cell, arrays)[0])
-    gates, *cells = (jnp.full(shape, jnp.nan, jnp.float32) for shape in (shapes[1], *shapes[4:]))
+    gates, *cells = (jnp.zeros(shape, jnp.float32) for shape in (shapes[1], *shapes[4:]))
     return [outputs, gates, h, *c, *cells]
 
 
@@ -128,7 +128,7 @@ def _by_c(*arrays, name, shapes, cell, direction, num_lanes):
     return jax.ffi.ffi_call(f"cnnrnn_{C_NAMES[cell]}_{name}", results)(*arrays)
 
 
-def _make_primitive(name, shapes, by_scan):
+def _make_primitive(name, shapes, fallback):
     primitive = core.Primitive(f"native_loop_{name}")
     primitive.multiple_results = True
 
@@ -140,18 +140,23 @@ def _make_primitive(name, shapes, by_scan):
         return jax.jit(partial(primitive.bind, **params))
 
     def batched(arrays, axes, **params):
-        results = jax.vmap(partial(by_scan, **params), in_axes=axes)(*arrays)
+        results = jax.vmap(partial(fallback, **params), in_axes=axes)(*arrays)
         return results, [0] * len(results)
 
     def lower(ctx, *arrays, **params):
         is_exported = ctx.module_context.lowering_parameters.for_export
-        function = by_scan if is_exported else partial(_by_c, name=name, shapes=shapes)
+        function = fallback if is_exported else partial(_by_c, name=name, shapes=shapes)
         return mlir.lower_fun(function, multiple_results=True)(ctx, *arrays, **params)
 
     primitive.def_abstract_eval(abstract_eval)
-    primitive.def_impl(lambda *arrays, **params: compiled(**params)(*arrays))
+
+    def run(*arrays, **params):
+        with jax.disable_jit(False):  # else it would call itself
+            return compiled(**params)(*arrays)
+
+    primitive.def_impl(run)
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(by_scan, multiple_results=True))
+    mlir.register_lowering(primitive, mlir.lower_fun(fallback, multiple_results=True))
     mlir.register_lowering(primitive, lower, platform="cpu")
     return primitive
 

@@ -4,29 +4,29 @@
 #include "vectors.h"
 
 // Adds to sums[column][v] the sum over r and k of
-//   panel[r][k][v] * columns[r * repeat_stride + column * column_stride + k * step].
+//   panel[r][k][v] * columns[r * repeat_stride + column * column_stride + k * depth_stride].
 //
-// A panel has `depth` rows of `width` vectors for each r, one after the other, so that it is read once from its start to
-// its end. The sums stay in registers: width * num_columns is at most ACCUMULATORS. Both are constants where this is
+// A panel has `depth` rows of `width` vectors for each r, one after the other, so that it is read once from its start
+// to its end. The sums stay in registers: width * num_columns is at most ACCUMULATORS. Both are constants where this is
 // inlined.
 INLINE void multiply_fixed(const int width, const int num_columns, long repeats, long depth,
                            const float *restrict panel, const float *restrict columns, long repeat_stride,
-                           long column_stride, long step, Vector *sums) {
+                           long column_stride, long depth_stride, Vector *sums) {
   Vector sum[ACCUMULATORS];
 #pragma GCC unroll 32
   for (int i = 0; i < width * num_columns; i++) sum[i] = sums[i];
   for (long r = 0; r < repeats; r++, columns += repeat_stride) {
     const float *column_values = columns;
 #pragma GCC unroll 1
-    for (long k = 0; k < depth; k++, panel += width * LANES, column_values += step) {
-      Vector row[4];
+    for (long k = 0; k < depth; k++, panel += width * LANES, column_values += depth_stride) {
+      Vector vectors[4];
 #pragma GCC unroll 4
-      for (int v = 0; v < width; v++) row[v] = *(const Vector *)(panel + v * LANES);
+      for (int v = 0; v < width; v++) vectors[v] = *(const Vector *)(panel + v * LANES);
 #pragma GCC unroll 12
       for (int column = 0; column < num_columns; column++) {
         float value = column_values[column * column_stride];
 #pragma GCC unroll 4
-        for (int v = 0; v < width; v++) sum[column * width + v] += row[v] * value;
+        for (int v = 0; v < width; v++) sum[column * width + v] += vectors[v] * value;
       }
     }
   }
@@ -34,14 +34,14 @@ INLINE void multiply_fixed(const int width, const int num_columns, long repeats,
   for (int i = 0; i < width * num_columns; i++) sums[i] = sum[i];
 }
 
-#define MULTIPLY(width, num_columns)                                                                           \
-  case width * 16 + num_columns:                                                                               \
-    multiply_fixed(width, num_columns, repeats, depth, panel, columns, repeat_stride, column_stride, step, sums); \
-    return;
+#define MULTIPLY(width, num_columns)                                                                              \
+  case width * 16 + num_columns:                                                                                  \
+    return multiply_fixed(width, num_columns, repeats, depth, panel, columns, repeat_stride, column_stride,       \
+                          depth_stride, sums);
 
 static __attribute__((noinline)) void multiply(int width, int num_columns, long repeats, long depth, const float *panel,
-                                               const float *columns, long repeat_stride, long column_stride, long step,
-                                               Vector *sums) {
+                                               const float *columns, long repeat_stride, long column_stride,
+                                               long depth_stride, Vector *sums) {
   switch (width * 16 + num_columns) {
     MULTIPLY(4, 1) MULTIPLY(4, 2) MULTIPLY(4, 3)
     MULTIPLY(3, 1) MULTIPLY(3, 2) MULTIPLY(3, 3) MULTIPLY(3, 4)
@@ -63,19 +63,19 @@ INLINE long part_start(long count, long part, long num_parts) { return count * p
 
 // `count` numbers cut into panels of 2 to 4 vectors, as equal as possible; the last vectors may be padding.
 typedef struct {
-  long vectors, panels;
+  long vectors, count;
 } Panels;
 
-INLINE Panels cut(long count) {
+INLINE Panels cut_into_panels(long count) {
   long vectors = count > LANES ? divide_up(count, LANES) : 2;
   return (Panels){vectors, divide_up(vectors, 4)};
 }
 
-INLINE long first_vector(const Panels *cut, long panel) { return part_start(cut->vectors, panel, cut->panels); }
+INLINE long first_vector(const Panels *panels, long panel) { return part_start(panels->vectors, panel, panels->count); }
 
-INLINE int width_of(const Panels *cut, long panel) {
-  return (int)(first_vector(cut, panel + 1) - first_vector(cut, panel));
+INLINE int width_of(const Panels *panels, long panel) {
+  return (int)(first_vector(panels, panel + 1) - first_vector(panels, panel));
 }
 
 // The number of columns that a product with any of the panels may have.
-INLINE long max_columns(const Panels *cut) { return ACCUMULATORS / divide_up(cut->vectors, cut->panels); }
+INLINE long max_columns(const Panels *panels) { return ACCUMULATORS / divide_up(panels->vectors, panels->count); }

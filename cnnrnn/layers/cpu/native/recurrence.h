@@ -3,13 +3,15 @@
 // Letters: B batch, T steps, D inputs, H hidden units, P directions, G gates of a cell. A step has a number s in the
 // order of its direction and a time t: t = s, or T - 1 - s in a direction that is reversed.
 //
-// The sequences are ranked by their lengths, the longest first. So those that are real at a time, and not padding, have
-// the ranks 0 to n - 1, and only they are computed. A row is one step of one sequence where it is real; rows are
-// numbered in the order of the steps, and within a step by rank.
+// The sequences are ranked by their lengths, the longest first. So those that are active at a step, that is not
+// padding, have the ranks 0 to n - 1, and only they are computed. A row is one step of one active sequence; rows are
+// numbered in the order of the steps, and within a step by rank. Some steps at a time, a chunk, are prepared before
+// they are taken, and evaluated after they are taken back.
 //
 // The units of a layer are cut into slices of LANES units; the last is padded with zeros. Saved for backward, by rank:
 //   gates [P, T, slices, B, G, LANES]  after their nonlinearities
 //   cells [P, T, B, H]                 c of the LSTM after each step
+// What belongs to padding is not written.
 #pragma once
 
 #include <stdint.h>
@@ -18,7 +20,7 @@
 #include "team.h"
 
 enum { MAX_DIRECTIONS = 2, MAX_BLOCKS = 2 };
-enum { FORWARD_ROWS = 128, BACKWARD_ROWS = 512 };  // rows that are kept at a time, about: they fit a cache
+enum { FORWARD_ROWS = 128, BACKWARD_ROWS = 512 };  // of a chunk, about: its arrays fit a cache
 
 typedef struct {
   long B, T, D, H, P, slices;
@@ -47,18 +49,18 @@ typedef struct {
   int num_gates, num_carries, num_blocks;
   Block blocks[MAX_BLOCKS];  // of the same width
   void (*step_forward)(Forward *f, Team *team);    // of all units and sequences
-  void (*step_backward)(Backward *b, Team *team);  // step -1 only finishes the gradient of the first carry
+  void (*step_backward)(Backward *b, Team *team);  // step -1 only finishes the gradient of the initial carry
 } Cell;
 
-INLINE int slices_of(const Block *block) { return block->width / block->num_gates; }
+INLINE int slices_per_panel(const Block *block) { return block->width / block->num_gates; }
 
-INLINE long panels_of(const Operands *o, const Block *block) { return divide_up(o->slices, slices_of(block)); }
+INLINE long panels_of(const Operands *o, const Block *block) { return divide_up(o->slices, slices_per_panel(block)); }
 
 INLINE int gate_of(const Block *block, int i) { return block->first_gate + i % block->num_gates; }
 
 // The first unit of vector number i of a panel; H or more if the vector is padding.
 INLINE long unit_of(const Block *block, long panel, int i) {
-  return (panel * slices_of(block) + i / block->num_gates) * LANES;
+  return (panel * slices_per_panel(block) + i / block->num_gates) * LANES;
 }
 
 INLINE long time_of(const Operands *o, long direction, long step) {
@@ -67,8 +69,8 @@ INLINE long time_of(const Operands *o, long direction, long step) {
 
 INLINE long row_of(const Operands *o, long direction, long step) { return o->rows[direction * (o->T + 1) + step]; }
 
-// The number of sequences that are real at a step; 0 before the first step and after the last.
-INLINE long num_real(const Operands *o, long direction, long step) {
+// The number of sequences that are active at a step; 0 before the first step and after the last.
+INLINE long num_active(const Operands *o, long direction, long step) {
   if (step < 0 || step >= o->T) return 0;
   return row_of(o, direction, step + 1) - row_of(o, direction, step);
 }

@@ -1,8 +1,8 @@
 // A team of threads that runs the tasks of one phase after another: the caller, and helpers from XLA's thread pool.
 //
 // Every member has a share of the tasks, the same in each phase of a kind, so that it finds in its cache what it wrote
-// before. Who has finished his share claims tasks of the others. So the caller waits only for tasks that a helper has
-// begun, and runs all tasks itself if nobody comes. Who runs a task changes no result.
+// before. A member that has finished its share takes tasks from the others (work stealing). So the caller waits only
+// for tasks that a helper has begun, and runs all tasks itself if nobody comes. Who runs a task changes no result.
 #pragma once
 
 #include <pthread.h>
@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "product.h"
 #include "xla/ffi/api/c_api.h"
 
 enum { MAX_MEMBERS = 256, SPINS = 2000 };
@@ -27,8 +28,8 @@ typedef struct {
   atomic_int num_members;    // that have come
   atomic_int phase;          // its number
   atomic_int is_over;        // there will be no more phases
-  atomic_long num_finished;  // tasks of the phase
-  long num_shares;
+  _Alignas(64) atomic_long num_finished;  // tasks of the phase; apart from what waiting members read
+  _Alignas(64) long num_shares;
   pthread_t caller;
   Task *task;                // these two do not change while a claimed task is not finished
   void *job;
@@ -81,7 +82,7 @@ static void help(void *data) {
 }
 
 // A team of the caller and whoever comes; NULL if there is no memory.
-static Team *gather_team(XLA_FFI_CallFrame *frame) {
+static Team *create_team(XLA_FFI_CallFrame *frame) {
   Team *team = aligned_alloc(64, sizeof *team);
   if (!team) return NULL;
   memset(team, 0, sizeof *team);
@@ -97,6 +98,7 @@ static Team *gather_team(XLA_FFI_CallFrame *frame) {
     num_threads = 1;
   }
   if (num_threads > MAX_MEMBERS) num_threads = MAX_MEMBERS;
+  if (num_threads < 1) num_threads = 1;
   team->num_shares = num_threads;
   atomic_store(&team->references, (int)num_threads);
   for (int64_t helper = 1; helper < num_threads; helper++) {
@@ -127,7 +129,7 @@ static void run_phase(Team *team, Task *task, void *job, long num_tasks) {
   while (atomic_load_explicit(&team->num_finished, memory_order_acquire) < num_tasks) wait_a_moment(&spins);
 }
 
-static void dismiss_team(Team *team) {
+static void release_team(Team *team) {
   atomic_store(&team->is_over, 1);
   leave(team);
 }

@@ -2,11 +2,11 @@
 #pragma once
 
 #if defined(__AVX512F__)
-enum { LANES = 16, COLUMNS = 6, ACCUMULATORS = 24 };  // of 32 registers
+enum { LANES = 16, ACCUMULATORS = 24 };  // of 32 registers
 #elif defined(__AVX2__)
-enum { LANES = 8, COLUMNS = 3, ACCUMULATORS = 12 };  // of 16
+enum { LANES = 8, ACCUMULATORS = 12 };  // of 16
 #else
-enum { LANES = 4, COLUMNS = 6, ACCUMULATORS = 24 };  // NEON has 32; what else there is may spill
+enum { LANES = 4, ACCUMULATORS = 24 };  // NEON has 32; what else there is may spill
 #endif
 
 typedef float Vector __attribute__((vector_size(4 * LANES)));
@@ -30,6 +30,12 @@ INLINE void store(float *to, Vector vector, long count) {
   } else {
     for (long i = 0; i < count; i++) to[i] = vector[i];
   }
+}
+
+// The first `count` numbers of a vector, and zeros after them.
+INLINE Vector keep(Vector vector, long count) {
+  for (long i = count < LANES ? count : LANES; i < LANES; i++) vector[i] = 0;
+  return vector;
 }
 
 INLINE Vector broadcast(float value) { return (Vector){0} + value; }
