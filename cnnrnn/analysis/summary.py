@@ -79,7 +79,8 @@ def find_call(model: nn.Module, init: Callable[[], Any]) -> tuple[tuple, dict]:
     found = []
 
     def record(next_call, args, kwargs, context):
-        if context.module.path == () and type(context.module) is type(model):
+        is_call = context.module.path == () and context.method_name == "__call__"
+        if is_call and type(context.module) is type(model):
             found.append(jax.tree.map(_as_shape, (args, kwargs)))
         return next_call(*args, **kwargs)
 

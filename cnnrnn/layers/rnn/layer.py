@@ -179,9 +179,16 @@ class Stack(nn.Module):
         """[B, T, D] and the carry of each layer -> the top layer's outputs, and the carries after; see `Recurrent`."""
         return self._layers(x, carry, train, lambda layer, x, carry: layer(x, carry, lengths, train))
 
-    def step(self, x: jax.Array, carry: tuple[Carry, ...] | None = None) -> tuple[jax.Array, tuple[Carry, ...]]:
-        """One step without dropout: [B, D] and the carry of each layer -> the top layer's output, and the carries."""
-        return self._layers(x, carry, False, lambda layer, x, carry: layer.step(x, carry))
+    def step(
+        self, x: jax.Array, carry: tuple[Carry, ...] | None = None, train: bool = False
+    ) -> tuple[jax.Array, tuple[Carry, ...]]:
+        """One step: [B, D] and the carry of each layer -> the top layer's output, and the carries.
+
+        Of all dropout only that between the layers is applied in training, anew at each step.
+        """
+        if train and self.variational_dropout:
+            raise ValueError("variational_dropout has one mask for all steps - a single step has none")
+        return self._layers(x, carry, train, lambda layer, x, carry: layer.step(x, carry))
 
     @nn.compact
     def _layers(self, x, carry, train, run):
