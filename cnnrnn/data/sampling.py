@@ -223,6 +223,32 @@ def bucket_boundaries(lengths: Sequence[int], count: int) -> tuple[int, ...]:
     return tuple(np.unique(ranked[last[last >= 0]]).tolist())
 
 
+def best_boundaries(lengths: Sequence[int], count: int) -> tuple[int, ...]:
+    """At most `count` padded lengths for which the examples have the least padding.
+
+    >>> best_boundaries([1, 1, 1, 9, 9, 10], 2)
+    (1, 10)
+    """
+    values, numbers = np.unique(lengths, return_counts=True)
+    before = np.concatenate([[0], np.cumsum(numbers)])  # examples shorter than each value
+    cost = np.full(len(values) + 1, np.inf)  # of the examples before each value, padded with the boundaries so far
+    cost[0] = 0
+    choices = []
+    for _ in range(min(count, len(values))):
+        # a bucket from value i up to value j pads its examples to value j
+        totals = cost[:-1, None] + (before[1:] - before[:-1, None]) * values  # [i, j]
+        totals[np.tril_indices(len(values), -1)] = np.inf
+        choices.append(totals.argmin(0))
+        cost = np.concatenate([[np.inf], totals.min(0)])
+    boundaries, end = [], len(values)
+    for choice in reversed(choices):
+        boundaries.append(int(values[end - 1]))
+        end = choice[end - 1]
+        if end == 0:
+            break
+    return tuple(reversed(boundaries))
+
+
 def _check_step(step: int, num_batches: int) -> None:
     if not 0 <= step < num_batches:
         raise IndexError(f"batch {step} of {num_batches}")

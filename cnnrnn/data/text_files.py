@@ -100,6 +100,11 @@ def read_blocks(files: Sequence[TextFile], block_size: int = BLOCK_SIZE) -> Iter
             yield normalise(pending), num_bytes
 
 
+def read_text(file: TextFile, name: str) -> str:
+    """The text of a file as it is, without the byte order mark. For errors, which say `name`, see `read_blocks`."""
+    return "".join(text for text, _ in _decode(file, BLOCK_SIZE, name))
+
+
 def _last_word(text: str) -> int:
     """Where the last word that follows whitespace begins, 0 if there is none.
 
@@ -126,11 +131,12 @@ def read_bytes(file: TextFile, block_size: int = BLOCK_SIZE) -> Iterator[bytes]:
         raise DataError(f"cannot read {file}: {error.strerror} - check its name and rights") from error
 
 
-def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
+def _decode(file: TextFile, block_size: int, name: str | None = None) -> Iterator[tuple[str, int]]:
+    name = name or _name(file)
     decoder, offset, mark = codecs.getincrementaldecoder("utf-8")(), 0, "\ufeff"  # the byte order mark
     for data in read_bytes(file, block_size):
         if (offset == 0 and data.startswith((*BYTE_ORDER_MARKS, *OTHER_FORMATS))) or b"\0" in data:
-            raise DataError(f"{_name(file)} is not UTF-8 text: {_advice(data, offset == 0)}")
+            raise DataError(f"{name} is not UTF-8 text: {_advice(data, offset == 0)}")
         pending = len(decoder.getstate()[0])  # bytes of a character that the last block began
         try:
             text = decoder.decode(data)
@@ -138,13 +144,13 @@ def _decode(file: TextFile, block_size: int) -> Iterator[tuple[str, int]]:
             at = offset - pending + error.start
             around = error.object[max(error.start - SAMPLE_SIZE // 2, 0) :]
             what = f"byte {at} is {error.object[error.start]:#04x}; {_advice(around, offset == 0)}"
-            raise DataError(f"{_name(file)} is not UTF-8 text: {what}") from None
+            raise DataError(f"{name} is not UTF-8 text: {what}") from None
         yield text.removeprefix(mark), len(data)
         offset, mark = offset + len(data), mark if not text else ""
     try:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
-        raise DataError(f"{_name(file)} is cut short: its last character is not whole - replace it") from None
+        raise DataError(f"{name} is cut short: its last character is not whole - replace it") from None
 
 
 def _open(file: Path) -> io.BufferedReader:
