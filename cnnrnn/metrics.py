@@ -5,11 +5,14 @@ A sum is a named tuple of numbers with a method `compute`.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from cnnrnn.errors import ConfigError
 
 
 class Sum(Protocol):
@@ -75,6 +78,58 @@ class ErrorRate(NamedTuple):
     def compute(self) -> float:
         """Edits per unit of reference; it may exceed 1. NaN without references."""
         return float(self.edits) / float(self.length) if self.length else float("nan")
+
+
+class Bleu(NamedTuple):
+    """The counts of sacrebleu's corpus BLEU: n-grams of the hypotheses, and how many of them the references have.
+
+    Attributes:
+      matches, totals: [4], for n = 1 to 4.
+      length, reference_length: in tokens of sacrebleu.
+    """
+
+    matches: np.ndarray
+    totals: np.ndarray
+    length: float
+    reference_length: float
+
+    @classmethod
+    def of(cls, hypotheses: Sequence[str], references: Sequence[str]) -> "Bleu":
+        """Counts one reference for each hypothesis: mixed case, tokenized as mteval-v13a does.
+
+        Raises:
+          ConfigError: sacrebleu is not installed.
+        """
+        score = _sacrebleu().BLEU().corpus_score(list(hypotheses), [list(references)])
+        return cls(np.array(score.counts, float), np.array(score.totals, float), score.sys_len, score.ref_len)
+
+    def compute(self) -> float:
+        """From 0 to 100."""
+        counts = [[int(number) for number in numbers] for numbers in (self.matches, self.totals)]
+        sizes = int(self.length), int(self.reference_length)
+        return _sacrebleu().BLEU.compute_bleu(*counts, *sizes, smooth_method="exp").score
+
+
+def _sacrebleu():
+    try:
+        from sacrebleu import metrics
+    except ImportError:
+        raise ConfigError("BLEU needs sacrebleu - pip install '.[translation]'") from None
+    return metrics
+
+
+def edit_distance(first: Sequence, second: Sequence) -> int:
+    """The smallest number of insertions, deletions and replacements that turn one sequence into the other.
+
+    >>> edit_distance("kitten", "sitting")
+    3
+    """
+    row = list(range(len(second) + 1))
+    for number, one in enumerate(first, start=1):
+        diagonal, row[0] = row[0], number
+        for place, other in enumerate(second, start=1):
+            diagonal, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, diagonal + (one != other))
+    return row[-1]
 
 
 def merge(first: Sums, second: Sums) -> Sums:

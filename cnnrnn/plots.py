@@ -110,6 +110,32 @@ def gates(values: dict[str, np.ndarray], labels: list[str], file: Path, units: i
             figure.colorbar(image, ax=panel, pad=0.01, fraction=0.02).ax.tick_params(labelsize=6)
 
 
+def alignments(pairs: list[tuple[list[str], list[str], np.ndarray]], file: Path, title: str) -> None:
+    """Draws the weights of an attention, a panel for each pair: a column a source token, a row a target token.
+
+    Args:
+      pairs: (source tokens S, target tokens T, weights [T, S] from 0 to 1).
+      file: the PNG to write.
+      title: of the figure.
+    """
+    columns = min(3, len(pairs))
+    rows = -(-len(pairs) // columns)
+    longest = [max(len(pair[side]) for pair in pairs) for side in (0, 1)]
+    size = [max(3.2, 0.8 + 0.24 * count) for count in longest]
+    with _figure(file, (size[0] * columns, 0.5 + size[1] * rows), dpi=110) as figure:
+        figure.suptitle(_label(f"{title}: where each token of the answer looked", 75), fontsize=10)
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for panel in panels[len(pairs) :]:
+            panel.set_axis_off()
+        for panel, (source, target, weights) in zip(panels, pairs, strict=False):
+            panel.imshow(weights, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+            source, target = ([_label(token, 12) for token in tokens] for tokens in (source, target))
+            upright = max(map(len, source[:-1] or source)) == 1
+            panel.set_xticks(range(len(source)), source, fontsize=8, rotation=0 if upright else 60)
+            panel.set_yticks(range(len(target)), target, fontsize=8)
+            panel.tick_params(length=0)
+
+
 def mistakes(images: np.ndarray, labels: list[str], predictions: list[str], file: Path, title: str) -> None:
     """Draws images that were taken for another class, each with its label and its prediction.
 

@@ -90,6 +90,17 @@ class Task(abc.ABC):
         """
         return {}
 
+    def lines(self, predictions: Any, examples: Sequence[dict]) -> list[tuple[str, str]]:
+        """The predictions as text, which a run writes to a file and shows examples of; [] by default.
+
+        Args:
+          predictions, examples: see `score`.
+
+        Returns:
+          For each example a line of the file, and a line for people, who want to see the input too.
+        """
+        return []
+
     @property
     def has_score(self) -> bool:
         """Whether the task defines `score`. If so, an evaluation with scores decodes predictions."""

@@ -36,6 +36,7 @@ class Evaluator:
         dataset: Dataset,
         *,
         with_score: bool = False,
+        keep_lines: Callable[[list[tuple[str, str]]], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> dict[str, float] | None:
         """The metrics of a split, and with `with_score` the scores of its predictions, if the task has a score.
@@ -44,6 +45,7 @@ class Evaluator:
           variables: of the model.
           dataset: the split.
           with_score: whether to decode.
+          keep_lines: called with `Task.lines` of all examples, in the order of the source, if the task has any.
           should_stop: called before every batch; if it returns True, the evaluation ends.
 
         Returns:
@@ -53,7 +55,7 @@ class Evaluator:
           DataError: all masks of the split are 0.
           NumericalError: the loss is not finite.
         """
-        sums, scores, carry = [], [], None
+        sums, scores, carry, lines = [], [], None, {}
         for number in range(dataset.num_batches):
             if should_stop():
                 return None
@@ -63,7 +65,9 @@ class Evaluator:
             carry, batch_sums = self._step(variables, carry, on_devices)
             sums.append(batch_sums)
             if with_score and self._task.has_score:
-                scores.append(self._score(variables, on_devices, batch, dataset))
+                batch_scores, batch_lines = self._score(variables, on_devices, batch, dataset)
+                scores.append(batch_scores)
+                lines |= batch_lines
             elif len(sums) > MAX_IN_FLIGHT:
                 jax.block_until_ready(sums[-MAX_IN_FLIGHT - 1])
         total = functools.reduce(metrics.merge, metrics.fetch(sums))
@@ -72,10 +76,16 @@ class Evaluator:
         values = metrics.compute(total)
         if not np.isfinite(values["loss"]):
             raise NumericalError(f"the loss of the evaluation is {values['loss']} - lower optim.learning_rate")
+        if lines and keep_lines:
+            keep_lines([lines[index] for index in sorted(lines)])
         return values | (metrics.compute(functools.reduce(metrics.merge, scores)) if scores else {})
 
-    def _score(self, variables: dict, on_devices: dict, batch: Batch, dataset: Dataset) -> Sums:
+    def _score(self, variables: dict, on_devices: dict, batch: Batch, dataset: Dataset) -> tuple[Sums, dict]:
+        """The scores of a batch, and {index of an example: its lines}."""
         predictions = jax.device_get(self._decode(variables, on_devices))
         valid = batch["mask"] > 0  # [B]
-        examples = dataset.examples(batch["index"][valid])
-        return self._task.score(jax.tree.map(lambda x: np.asarray(x)[valid], predictions), examples)
+        indices = batch["index"][valid]
+        examples = dataset.examples(indices)
+        predictions = jax.tree.map(lambda x: np.asarray(x)[valid], predictions)
+        lines = self._task.lines(predictions, examples)
+        return self._task.score(predictions, examples), dict(zip(indices.tolist(), lines, strict=False))

@@ -126,6 +126,7 @@ def fit(
             evaluated=evaluated,
             checkpoints=checkpoints,
             log=stack.enter_context(Log(workdir.path, step, num_steps)),
+            directory=workdir.path,
             stop=stack.enter_context(StopRequest()),
         )
         stack.enter_context(run.saving_on_data_error())

@@ -3,9 +3,12 @@
 import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
+from cnnrnn.command import echo
 from cnnrnn.data.dataset import Dataset
-from cnnrnn.errors import DataError, Interrupted
+from cnnrnn.errors import DataError, Interrupted, one_line
 from cnnrnn.metrics import Sums
 from cnnrnn.optim.nt_asgd import on_evaluation
 from cnnrnn.training.accumulator import MetricAccumulator
@@ -14,6 +17,9 @@ from cnnrnn.training.evaluate import Evaluator
 from cnnrnn.training.interrupt import StopRequest
 from cnnrnn.training.log import Log
 from cnnrnn.training.state import TrainState
+from cnnrnn.training.workdir import atomic_write
+
+NUM_SHOWN = 3  # predictions of an evaluation
 
 
 @dataclasses.dataclass
@@ -38,6 +44,7 @@ class Session:
     evaluated: dict[str, Dataset]
     checkpoints: Checkpoints
     log: Log
+    directory: Path
     stop: StopRequest
 
     @property
@@ -116,8 +123,15 @@ class Session:
             self.state.variables,
             self.evaluated[split],
             with_score=self.is_due(self.decode_every),
+            keep_lines=partial(self._keep_lines, split),
             should_stop=lambda: bool(self.stop),
         )
         if values is not None:
             self.log.write(self.step, split, values)
         return values
+
+    def _keep_lines(self, split: str, lines: list[tuple[str, str]]) -> None:
+        """Writes the predictions to a file, one a line, and shows three of them."""
+        atomic_write(self.directory / f"predictions.{one_line(split)}.txt", "".join(f"{line}\n" for line, _ in lines))
+        for _, shown in lines[:: max(1, len(lines) // NUM_SHOWN)][:NUM_SHOWN]:
+            echo(f"  {one_line(shown)}")
