@@ -1,10 +1,12 @@
-"""Asks a trained run, from its newest checkpoint: what is on an image, or what comes next in a text.
+"""Asks a trained run, from its newest checkpoint: what is on an image, what comes next in a text, how a word sounds.
 
 python -m cnnrnn.predict --workdir runs/digits_lenet5 image.png ...
 python -m cnnrnn.predict --workdir runs/pydoc_lstm --prompt "the clouds are in the"
+python -m cnnrnn.predict --workdir runs/cmudict_seq2seq phantasmic --attention attention.png
 
 For each image the classes with their probabilities, best first. An image that cannot be read gets one line; the others
-are answered. For a prompt the likeliest next words with their probabilities, and a continuation, sampled.
+are answered. For a prompt the likeliest next words with their probabilities, and a continuation, sampled. For each
+sentence, or word, the best translations with their log-probabilities in nats.
 """
 
 import json
@@ -18,11 +20,14 @@ from cnnrnn.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of a trained run")
 JSON = flags.DEFINE_bool("json", False, "print one JSON document instead of lines, with every class of an image")
-TOP = flags.DEFINE_integer("top", 4, "the number of classes or next words to print", lower_bound=1)
+TOP = flags.DEFINE_integer("top", 4, "the number of classes, next words or translations to print", lower_bound=1)
 PROMPT = flags.DEFINE_string("prompt", None, "the beginning of a text; a run on text continues it")
 LENGTH = flags.DEFINE_integer("length", 200, "the number of tokens of the continuation", lower_bound=0)
 TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 favors likely tokens, 0 takes the likeliest", 0.0)
 TOP_K = flags.DEFINE_integer("top_k", None, "sample from this many of the likeliest tokens, or all", lower_bound=1)
+FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
+REFERENCES = flags.DEFINE_string("references", None, "a right translation of each sentence, one a line, to score")
+ATTENTION = flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
 SEED = flags.DEFINE_integer("seed", 0, "of the samples", lower_bound=0, upper_bound=2**32 - 1)
 
 
@@ -30,15 +35,16 @@ def main(argv: list[str]) -> None:
     """Reads the flags, and prints the answer of the run."""
     inputs = command.parse(argv, usage=__doc__)
     workdir = command.workdir(WORKDIR.value)
-    if PROMPT.value is None and not inputs:
+    if PROMPT.value is None and FILE.value is None and not inputs:
         raise ConfigError("nothing to answer - name inputs after the flags, such as image files, or give a --prompt")
 
     from cnnrnn import inference
     from cnnrnn.training.workdir import read_run
 
     request = inference.Request(
-        tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value
-    )
+        tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value,
+        FILE.value, REFERENCES.value, ATTENTION.value,
+    )  # fmt: skip
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:
         print(json.dumps(answer.document, indent=2))  # in ASCII: any terminal can show it, no name controls it

@@ -25,6 +25,7 @@ SMALL = {  # overrides that a config needs to run in a test, by its model
         ("model.embed_size", "8"),
         ("data.window", "8"),
     ],
+    "seq2seq": [("optim.warmup_steps", "0"), ("data.eval_batch_size", "512"), ("model.hidden_size", "8")],
     "lenet5_1998": [("optim.warmup_steps", "0")],
     "harley": [("optim.warmup_steps", "0")],
     "cifar_net": [("data.eval_batch_size", "16"), ("task.ten_crops", "False")],

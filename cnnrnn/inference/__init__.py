@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from cnnrnn import config as configs
-from cnnrnn.errors import UserError, WorkdirError, one_line
+from cnnrnn.errors import ConfigError, UserError, WorkdirError, one_line
 from cnnrnn.training.workdir import Run
 
 
@@ -23,6 +23,9 @@ class Request(NamedTuple):
       prompt: the beginning of a text.
       top: the number of alternatives to print.
       length, temperature, top_k, seed: of the sampled continuation of the prompt, see `decoding.generate`.
+      file: of sentences, one a line; "-" is standard input.
+      references: a file with a right translation of each sentence.
+      attention: the picture to write of where a translation looked.
     """
 
     inputs: tuple[str, ...] = ()
@@ -32,6 +35,9 @@ class Request(NamedTuple):
     temperature: float = 1.0
     top_k: int | None = None
     seed: int = 0
+    file: str | None = None
+    references: str | None = None
+    attention: str | None = None
 
 
 class Answer(NamedTuple):
@@ -55,8 +61,12 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
       WorkdirError: the run names no module that answers, or the module cannot be imported.
       UserError: the request does not suit the run, or none of its inputs can be read.
     """
+    module = _find_module(run, workdir)
+    for name in ("file", "references", "attention"):
+        if getattr(request, name) is not None and name not in getattr(module, "FLAGS", ()):
+            raise ConfigError(f"--{name} is for runs that translate, and the run in {workdir} does not - leave it out")
     with configs.as_config_error(run.config):
-        return _find_module(run, workdir).answer(request, run, workdir)
+        return module.answer(request, run, workdir)
 
 
 def load_task(run: Run, workdir: Path) -> tuple[Any, dict]:
