@@ -61,9 +61,9 @@ def beam_search(
 ) -> Hypotheses:
     """The best sequences of at most `max_length` tokens that end with the end symbol, or are cut at that length.
 
-    The K likeliest continuations are followed. One that ends is kept and takes its place in the beam along, so that
-    with a beam of 1 the search is greedy. It stops as soon as no hypothesis can come among the `num_best` any more:
-    its log-probability can only fall, and the penalty is at most that of the largest length.
+    The K likeliest continuations are followed. A sequence that has ended keeps its slot, so that the beam shrinks by
+    one. With a beam of 1 the search is greedy. It stops as soon as no hypothesis can come among the `num_best` any
+    more: its log-probability can only fall, and the penalty is at most that of the largest length.
 
     Args:
       step: (tokens [B, K], state) -> the logits [B, K, V], the next state, the weights of the attention [B, K, S].
@@ -82,14 +82,14 @@ def beam_search(
     def penalty(length):
         return ((5.0 + length) / 6.0) ** length_penalty
 
-    def is_open(search):  # [B], whether a hypothesis may still come among the best
+    def can_improve(search):  # [B], whether a hypothesis may still come among the best
         best_possible = search.log_probs.max(-1) / penalty(max_length)
         worst = lax.top_k(search.done_scores, num_best)[0][:, -1]
         return best_possible > worst
 
     def advance(search):
         logits, model, weights = step(search.last, search.model)
-        followed = jnp.where(is_open(search)[:, None], search.log_probs, -jnp.inf)
+        followed = jnp.where(can_improve(search)[:, None], search.log_probs, -jnp.inf)
         totals = followed[..., None] + jax.nn.log_softmax(logits)  # [B, K, V]
         log_probs, indices = lax.top_k(totals.reshape(len(totals), -1), beam_size)
         has_place = jnp.arange(beam_size) < beam_size - search.num_done[:, None]
@@ -108,7 +108,7 @@ def beam_search(
         return search._replace(step=search.step + 1, log_probs=jnp.where(has_ended, -jnp.inf, log_probs))
 
     search = _begin(step, state, start, beam_size, max_length)
-    search = lax.while_loop(lambda s: (s.step < max_length) & is_open(s).any(), advance, search)
+    search = lax.while_loop(lambda s: (s.step < max_length) & can_improve(s).any(), advance, search)
     return _trace(search, end, num_best)
 
 

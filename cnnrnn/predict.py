@@ -36,7 +36,9 @@ def main(argv: list[str]) -> None:
     inputs = command.parse(argv, usage=__doc__)
     workdir = command.workdir(WORKDIR.value)
     if PROMPT.value is None and FILE.value is None and not inputs:
-        raise ConfigError("nothing to answer - name inputs after the flags, such as image files, or give a --prompt")
+        raise ConfigError(
+            "nothing to answer - name image files or sentences after the flags, or give a --prompt or a --file"
+        )
 
     from cnnrnn import inference
     from cnnrnn.training.workdir import read_run

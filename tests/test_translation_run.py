@@ -62,7 +62,8 @@ def test_sentences_are_translated(trained, tmp_path):
     (tmp_path / "right.txt").write_text(f"{spell('abca')}\nA\n")
     ask = ["--workdir", workdir, "--file", tmp_path / "words.txt", "--references", tmp_path / "right.txt", "--json"]
     answer = json.loads(run_command("predict", *ask).stdout)
-    first, second = answer
+    first, second = answer["answers"]
+    assert answer["scores"]["bleu"] > 0
     assert first["reference"]["log_probability"] == pytest.approx(first["translations"][0]["log_probability"], abs=1e-4)
     assert second["reference"]["log_probability"] < second["translations"][0]["log_probability"]
 
@@ -73,8 +74,9 @@ def test_sentences_are_translated(trained, tmp_path):
         (["xyz"], 3, "'xyz' has 'x', 'y', 'z', which did not occur in training"),
         (["a" * 9], 3, "has 10 tokens, more than 8 - divide it"),
         ([" "], 3, "sentence 1 is empty"),
+        (["a\nb"], 3, "sentence 1 has a line end - divide it there"),
         (["a", "--file=b.txt"], 2, "--file and the sentence 'a'"),
-        (["--file=nowhere.txt"], 3, "no file nowhere.txt"),
+        (["--file=nowhere.txt"], 3, "no file nowhere.txt or nowhere.txt.gz - check --file"),
         (["a", "--references=pyproject.toml"], 3, "lines for 1 sentences - give one each"),
         (["a", "--attention=/no/such/folder/a.png"], 2, "cannot be written"),
         ([], 2, "nothing to answer"),

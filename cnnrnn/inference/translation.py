@@ -9,7 +9,7 @@ import numpy as np
 from cnnrnn.command import note
 from cnnrnn.data import tokenizer
 from cnnrnn.data.bitext import load_lexicon, read_lines
-from cnnrnn.errors import ConfigError, DataError
+from cnnrnn.errors import ConfigError, DataError, one_line
 from cnnrnn.inference import Answer, Request, load_task
 from cnnrnn.training.workdir import Run
 
@@ -19,25 +19,26 @@ BEAM_SIZE = 5
 MAX_DRAWN = 6
 
 
-class Translation(NamedTuple):
+class Candidate(NamedTuple):
     """One translation.
 
     Attributes:
       text: as it is printed.
       log_prob: in nats; None if it is not the model's but the lexicon's.
-      pieces: the tokens, without the line end.
+      ids: [T], of the tokens.
       weights: [T, S], of the attention.
     """
 
     text: str
     log_prob: float | None
-    pieces: list[str]
+    ids: np.ndarray | None = None
     weights: np.ndarray | None = None
 
     @property
     def line(self) -> str:
         """As it is printed."""
-        return f"   lexicon {self.text}" if self.log_prob is None else f"  {self.log_prob:8.3f} {self.text}"
+        text = one_line(self.text)
+        return f"   lexicon {text}" if self.log_prob is None else f"  {self.log_prob:8.3f} {text}"
 
     @property
     def document(self) -> dict:
@@ -46,38 +47,58 @@ class Translation(NamedTuple):
 
 
 def answer(request: Request, run: Run, workdir: Path) -> Answer:
-    """For each sentence the best translations. Words of the run's lexicon are answered from it.
+    """For each sentence the best translations. A word in the run's lexicon gets its pronunciations first.
 
     With references also their log-probabilities, and the score of the best translations against them. For the rest see
     `cnnrnn.inference.answer`.
     """
-    sentences = _sentences_of(request)
-    references = None if request.references is None else read_lines(Path(request.references))
-    if references is not None and len(references) != len(sentences):
-        raise DataError(
-            f"{request.references} has {len(references)} lines for {len(sentences)} sentences - give one each"
-        )
+    convert = lambda text: text.strip().lower() if run.info["lowercase"] else text.strip()  # noqa: E731
+    sentences = [convert(sentence) for sentence in _sentences_of(request)]
+    if run.info["lexicon"] is not None:
+        sentences = [sentence.lower() for sentence in sentences]  # as in CMUdict
+    references = None if request.references is None else _references_of(request.references, len(sentences), convert)
     source, target = (tokenizer.from_info(run.info[side]) for side in ("source", "target"))
-    sentences = [sentence.strip().lower() if run.info["lowercase"] else sentence.strip() for sentence in sentences]
     encoded = [_encode(sentence, source, run.info["max_length"]) for sentence in sentences]
     task, variables = load_task(run, workdir)
-    found = _search(task, variables, encoded, target, max(BEAM_SIZE, request.top))
-    if references is None:
-        lexicon = load_lexicon(run.info["lexicon"])
-        for sentence, translations in zip(sentences, found, strict=True):
-            translations[:0] = [Translation(text, None, []) for text in lexicon.get(sentence, ())]
-    document = [
-        {"source": sentence, "translations": [one.document for one in translations[: request.top]]}
-        for sentence, translations in zip(sentences, found, strict=True)
-    ]
-    lines = []
-    for sentence, translations in zip(sentences, found, strict=True):
-        lines += [sentence, *(one.line for one in translations[: request.top])]
-    if references is not None:
-        lines += _score(task, variables, encoded, target, references, found, document)
+    if request.attention is not None and getattr(task.model, "attention", None) == "none":
+        raise ConfigError("--attention, but the model of the run has none - leave it out")
+    found = _search(task, variables, encoded, target, max(BEAM_SIZE, request.top, task.beam_size))
     if request.attention is not None:
-        _draw(request.attention, source, encoded, found)
-    return Answer(document, lines)
+        _draw(request.attention, source, target, encoded, found)
+    scored, score_lines = (
+        ([], []) if references is None else _score(task, variables, encoded, target, references, found)
+    )
+    if references is None:
+        _add_lexicon(run.info["lexicon"], sentences, found)
+    document, lines = [], []
+    for sentence, candidates in zip(sentences, found, strict=True):
+        shown = candidates[: request.top]
+        document.append({"source": sentence, "translations": [one.document for one in shown]})
+        lines += [one_line(sentence), *(one.line for one in shown)]
+    if references is None:
+        return Answer(document, lines)
+    for row, log_prob, reference in zip(document, scored[0], references, strict=True):
+        row["reference"] = {"text": reference, "log_probability": log_prob}
+    return Answer({"answers": document, "scores": scored[1]}, lines + score_lines)
+
+
+def _add_lexicon(lexicon: dict | None, sentences: list[str], found: list[list[Candidate]]) -> None:
+    try:
+        pronunciations = load_lexicon(lexicon)
+    except DataError as error:
+        note(f"answered without CMUdict: {error}")
+        return
+    for sentence, candidates in zip(sentences, found, strict=True):
+        candidates[:0] = [Candidate(text, None) for text in pronunciations.get(sentence, ())]
+
+
+def _references_of(file: str, count: int, convert) -> list[str]:
+    references = [convert(line) for line in read_lines(Path(file), "check --references")]
+    if len(references) != count:
+        raise DataError(f"{file} has {len(references)} lines for {count} sentences - give one each")
+    if "" in references:
+        raise DataError(f"{file}, line {references.index('') + 1} is empty - give a translation")
+    return references
 
 
 def _sentences_of(request: Request) -> list[str]:
@@ -86,13 +107,15 @@ def _sentences_of(request: Request) -> list[str]:
         if sentences:
             raise ConfigError(f"--file and the sentence {sentences[0]!r} - ask for one of them at a time")
         if request.file == "-":
-            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+            text = sys.stdin.buffer.read().decode("utf-8", "surrogateescape").removeprefix("\ufeff")
             sentences = text.removesuffix("\n").split("\n") if text else []
         else:
-            sentences = read_lines(Path(request.file))
+            sentences = read_lines(Path(request.file), "check --file")
     for number, sentence in enumerate(sentences, start=1):
         if not sentence.strip():
             raise DataError(f"sentence {number} is empty - leave it out")
+        if "\n" in sentence:
+            raise DataError(f"sentence {number} has a line end - divide it there")
         if any("\ud800" <= character <= "\udfff" for character in sentence):
             raise DataError(f"sentence {number} is not UTF-8 text - convert it")
     if not sentences:
@@ -112,7 +135,7 @@ def _encode(sentence: str, source: tokenizer.Tokenizer, max_length: int) -> np.n
     return ids
 
 
-def _search(task: Any, variables: dict, encoded: list[np.ndarray], target, beam_size: int) -> list[list[Translation]]:
+def _search(task: Any, variables: dict, encoded: list[np.ndarray], target, beam_size: int) -> list[list[Candidate]]:
     """The different translations of each sentence, the best first."""
     import jax
 
@@ -130,48 +153,45 @@ def _search(task: Any, variables: dict, encoded: list[np.ndarray], target, beam_
     return results
 
 
-def _distinct(found: Any, target: tokenizer.Tokenizer) -> list[Translation]:
-    """The different texts of the sequences of one sentence, each with its likeliest sequence."""
-    texts: dict[str, Translation] = {}
+def _distinct(found: Any, target: tokenizer.Tokenizer) -> list[Candidate]:
+    """The different texts of the sequences of one sentence, each with its best sequence."""
+    texts: dict[str, Candidate] = {}
     for ids, length, log_prob, weights in zip(found.tokens, found.lengths, found.log_probs, found.weights, strict=True):
         if length:
             text = target.decode(ids[:length])
-            texts.setdefault(text, Translation(text, float(log_prob), target.pieces(ids[:length]), weights[:length]))
+            texts.setdefault(text, Candidate(text, float(log_prob), ids[:length], weights[:length]))
     return [*texts.values()]
 
 
-def _score(task, variables, encoded, target, references, found, document) -> list[str]:
-    """The log-probability of each reference, and the scores of the best translations."""
+def _score(task, variables, encoded, target, references, found) -> tuple[tuple[list[float], dict], list[str]]:
+    """The log-probability of each reference and the scores of the best translations; both also as lines."""
     import jax
 
     from cnnrnn import metrics
     from cnnrnn.data.dataset import collate
 
-    lines, examples, best = ["", "references"], [], []
-    forced = jax.jit(lambda variables, batch: task.log_probs(variables, batch))
-    for source_ids, reference, translations, row in zip(encoded, references, found, document, strict=True):
-        ids = target.encode(reference.strip())
-        example = {"source": source_ids, "source_length": len(source_ids), "target": ids, "target_length": len(ids)}
-        batch = collate([example], max(map(len, (source_ids, ids)))) | {"mask": np.ones(1, np.float32)}
-        log_prob = float(forced(variables, batch)[0])
-        row["reference"] = {"text": reference.strip(), "log_probability": log_prob}
-        lines.append(f"  {log_prob:8.3f} {reference.strip()}")
-        examples.append({"references": (reference.strip(),)})
-        best.append(target.encode(translations[0].text) if translations else np.array([target.end]))
-    values = metrics.compute(task.score(best, examples))
-    return [*lines, "", *(f"{name} {value:.4g}" for name, value in values.items())]
+    rows = [(source, target.encode(reference)) for source, reference in zip(encoded, references, strict=True)]
+    longest, forced = max(len(ids) for row in rows for ids in row), jax.jit(task.log_probs)
+    log_probs = []
+    for source, ids in rows:  # of one shape, so that it compiles once
+        example = {"source": source, "source_length": len(source), "target": ids, "target_length": len(ids)}
+        batch = collate([example], longest) | {"mask": np.ones(1, np.float32)}
+        log_probs.append(float(forced(variables, batch)[0]))
+    best = [candidates[0].ids for candidates in found]
+    values = metrics.compute(task.score(best, [{"references": (reference,)} for reference in references]))
+    lines = [Candidate(text, log_prob).line for text, log_prob in zip(references, log_probs, strict=True)]
+    scores = [f"{name} {value:.4g}" for name, value in values.items()]
+    return (log_probs, values), ["", "references", *lines, "", *scores]
 
 
-def _draw(file: str, source: tokenizer.Tokenizer, encoded: list[np.ndarray], found: list[list[Translation]]) -> None:
+def _draw(file: str, source, target, encoded: list[np.ndarray], found: list[list[Candidate]]) -> None:
     from cnnrnn import plots
 
     pairs = []
-    for ids, translations in list(zip(encoded, found, strict=True))[:MAX_DRAWN]:
-        best = next(one for one in translations if one.weights is not None)
-        columns, rows = [*source.pieces(ids), "end"], [*best.pieces, "end"][: len(best.weights)]
+    for ids, candidates in list(zip(encoded, found, strict=True))[:MAX_DRAWN]:
+        best = candidates[0]
+        columns, rows = [*source.pieces(ids), "end"], [*target.pieces(best.ids), "end"][: len(best.weights)]
         pairs.append((columns, rows, best.weights[: len(rows), : len(columns)]))
-    if not any(weights.any() for _, _, weights in pairs):
-        raise ConfigError("--attention, but the model of the run has none - leave it out")
     try:
         plots.alignments(pairs, Path(file), "attention")
     except (OSError, ValueError) as error:

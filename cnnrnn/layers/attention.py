@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cnnrnn.layers.precision import Precision, dot_general
+from cnnrnn.layers.rnn.initializers import uniform
 
 Score = Literal["dot", "general", "additive"]
 
@@ -60,10 +61,10 @@ class Attention(nn.Module):
             self.key_layer = dense("key")
         if self.score == "additive":
             self.query_layer = dense("query")
-            self.vector = self.param("vector", nn.initializers.lecun_normal(), (self.size, 1))
+            self.vector = self.param("vector", uniform(self.size**-0.5), (self.size,))
 
     def remember(self, states: jax.Array, mask: jax.Array) -> Memory:
-        """The memory of source states [B, S, M] with a mask [B, S], false in padding, whose states may be anything."""
+        """The memory of source states [B, S, M]. The mask [B, S] is false in padding, which may hold anything."""
         values = jnp.where(mask[..., None], states, 0)  # 0 times NaN would be NaN
         return Memory(values, values if self.score == "dot" else self.key_layer(values), mask)
 
@@ -71,7 +72,7 @@ class Attention(nn.Module):
         """[B, T, H] -> the contexts [B, T, M] and the weights [B, T, S]."""
         if self.score == "additive":
             joint = jnp.tanh(self.query_layer(queries)[:, :, None] + memory.keys[:, None])  # [B, T, S, A]
-            scores = (joint @ self.vector)[..., 0]
+            scores = joint @ self.vector
         else:
             scores = jnp.einsum("bth,bsh->bts", queries, memory.keys)
         weights = masked_softmax(scores, memory.mask[:, None])

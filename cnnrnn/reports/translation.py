@@ -14,7 +14,7 @@ COUNT = 6
 
 
 def draw(task: Task, variables: dict, dataset: Dataset, directory: Path) -> None:
-    """Translates sources of medium length and draws the weights of the attention; without attention nothing."""
+    """Translates sources of at least median length and draws what they looked at; without attention nothing."""
     order = np.argsort(dataset.source.lengths, kind="stable")
     places = np.linspace(0.5, 0.95, COUNT) * (len(order) - 1)
     examples = dataset.examples(order[np.unique(places.astype(int))])

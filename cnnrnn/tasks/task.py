@@ -93,6 +93,8 @@ class Task(abc.ABC):
     def lines(self, predictions: Any, examples: Sequence[dict]) -> list[tuple[str, str]]:
         """The predictions as text, which a run writes to a file and shows examples of; [] by default.
 
+        It is called where `score` is, for tasks that define that.
+
         Args:
           predictions, examples: see `score`.
 

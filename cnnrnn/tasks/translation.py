@@ -1,6 +1,7 @@
 """Translation: from one sequence of tokens to another. Spelling to sound is translation of letters to phones."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -32,7 +33,13 @@ class Translation(Task):
     length_penalty: NonNegativeFloat = 0.0
 
     def init(self, key, batch):
-        """See `Task`."""
+        """See `Task`.
+
+        Raises:
+          ValueError: the model ties the embeddings of two vocabularies that differ.
+        """
+        if getattr(self.model, "tie_embeddings", None) == "all" and self.info["source"] != self.info["target"]:
+            raise ValueError("tie_embeddings is 'all', but the vocabularies differ - set data.joint_vocabulary")
         return self.model.init(key, *self._inputs(batch))
 
     def forward(self, variables, carry, batch, train=False, key=None):
@@ -66,7 +73,14 @@ class Translation(Task):
         num_best: int = 1,
         beam_size: int | None = None,
     ) -> Hypotheses:
-        """The best translations of sources [B, S], by beam search."""
+        """The best translations of sources [B, S], by beam search.
+
+        Args:
+          variables: of the model.
+          source, source_lengths: [B, S] and [B].
+          num_best: N, the number of translations.
+          beam_size: instead of the task's.
+        """
         run = lambda method, *inputs: self.model.apply(variables, *inputs, method=method)  # noqa: E731
         memory, state = run("encode", source, source_lengths)
         end = self._target.end
@@ -95,13 +109,14 @@ class Translation(Task):
         texts = self._texts(predictions)
         if self.info["score"] == "bleu":
             return {"bleu": Bleu.of(texts, [example["references"][0] for example in examples])}
+        split = list if self.info["target"]["unit"] == "character" else str.split
         edits = length = wrong = 0
         for text, example in zip(texts, examples, strict=True):
-            references = [reference.split() for reference in example["references"]]
-            distances = [edit_distance(text.split(), reference) for reference in references]
+            references = [split(reference) for reference in example["references"]]
+            distances = [edit_distance(split(text), reference) for reference in references]
             nearest = min(range(len(references)), key=distances.__getitem__)
             edits, length = edits + distances[nearest], length + len(references[nearest])
-            wrong += text not in example["references"]
+            wrong += distances[nearest] > 0
         return {"phone_error_rate": ErrorRate(edits, length), "word_error_rate": ErrorRate(wrong, len(texts))}
 
     def lines(self, predictions, examples):
@@ -112,10 +127,9 @@ class Translation(Task):
         ]
 
     def _texts(self, predictions) -> list[str]:
-        target = self._target
-        return [target.decode(tokens) for tokens in predictions]
+        return [self._target.decode(tokens) for tokens in predictions]
 
-    @property
+    @functools.cached_property
     def _target(self) -> tokenizer.Tokenizer:
         return tokenizer.from_info(self.info["target"])
 

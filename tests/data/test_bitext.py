@@ -105,7 +105,7 @@ def test_the_embedded_words():
 
 @pytest.mark.parametrize(
     ("too_long", "count", "words"),
-    [("drop", 2, "train: drop 2 pairs with more than 5 tokens"), ("cut", 4, "train: cut 2 pairs")],
+    [("drop", 2, "train: dropped 2 pairs with more than 5 tokens"), ("truncate", 4, "train: truncated 2 pairs")],
 )
 def test_long_sentences(tmp_path, capsys, too_long, count, words):
     for split in ("train", "val", "test"):
@@ -114,7 +114,7 @@ def test_long_sentences(tmp_path, capsys, too_long, count, words):
     settings = dict(source=str(tmp_path), languages=("a", "b"), max_length=5, **UNITS)
     splits = pairs(0, too_long=too_long, **settings)
     assert len(splits["train"].source) == count and words in capsys.readouterr().err
-    assert len(splits["test"].source) == 4  # cut, and counted
+    assert len(splits["test"].source) == 4  # truncated, and counted
     with pytest.raises(DataError, match="train has a sentence of 8 tokens: 'abcdefg' - raise data.max_length"):
         pairs(0, too_long="refuse", **settings)
 
@@ -124,14 +124,32 @@ def test_long_sentences(tmp_path, capsys, too_long, count, words):
     [
         (["a\tb", "a"], r"line 2 has 0 tabs - write source, a tab and target"),
         (["a\tb\tc\td"], "line 1 has 3 tabs"),
-        (["a\t", "\tb"], "the train split has no pair with two sides|no pair"),
+        (["a\t", "\tb", ""], "there is no pair with two sides"),
+        (["a\tb"], "has no pair for .* - give more pairs, or raise data.held_out"),
         (["a\0\tb"], "is not UTF-8 text"),
-        ([], "no pair with two sides"),
+        ([], "there is no pair with two sides"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_said(tmp_path, lines, words):
     with pytest.raises(DataError, match=words):
         pairs(0, source=write(tmp_path / "pairs.tsv", lines), held_out=0.0, **UNITS)
+
+
+def test_one_sentence_is_in_one_split(tmp_path):
+    """After the conversion: the forms of a sentence that become one, and the sounds of two words that are the same."""
+    lines = [
+        f"{form}\t{n}" for n, word in enumerate(["ab", "ba", "aab", "abb", "b"]) for form in (word, f" {word.upper()} ")
+    ]
+    splits = pairs(0, source=write(tmp_path / "p.tsv", lines), held_out=0.3, lowercase=True, **UNITS)
+    assert sum(len(texts(split)) for split in splits.values()) == 5
+    words = [f"{a}{b}{c}" for a in "ABC" for b in "DEF" for c in "GHI"]
+    lexicon = [f"{word}\tT{word[0]} {n}" for word in words for n in "KT"]
+    write(tmp_path / "l" / "g014b2b.train", lexicon)
+    write(tmp_path / "l" / "g014b2b.ref", ["red\tR EH D", "read\tR EH D"])
+    units = dict(source_unit="token", target_unit="character")
+    swapped = pairs(0, source=str(tmp_path / "l"), swap=True, held_out=0.3, **units)
+    assert texts(swapped["test"]) == {"R EH D": ("red", "read")}
+    assert not texts(swapped["train"]).keys() & texts(swapped["validation"]).keys()
 
 
 def test_what_is_wrong_in_a_folder_is_said(tmp_path):

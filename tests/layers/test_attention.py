@@ -34,7 +34,7 @@ def in_numpy(score, params, queries, states):
                 q, m = queries[b, t], states[b, s]
                 if score == "additive":
                     joint = np.tanh(q @ params["query"]["kernel"] + m @ params["key"]["kernel"])
-                    scores.append(float(joint @ params["vector"][:, 0]))
+                    scores.append(float(joint @ params["vector"]))
                 else:
                     scores.append(q @ (m @ params["key"]["kernel"] if score == "general" else m))
             powers = np.exp(scores - np.max(scores))
