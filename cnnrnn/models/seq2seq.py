@@ -39,7 +39,7 @@ class Seq2Seq(nn.Module):
     with the context by equation 5; `input_feeding`, section 3.3); Press, Wolf 2017 (tied embeddings).
 
     Without "additive" and `input_feeding` no step of the decoder depends on the attention of the step before, so that
-    all its steps are one call of a recurrent layer, and the attention of all steps one product: several times faster.
+    all its steps are one call of a recurrent layer, and the attention of all steps one product.
 
     Attributes:
       source_vocab_size, target_vocab_size: the numbers of tokens.
