@@ -41,12 +41,17 @@ def load(path: str, overrides: Sequence[tuple[str, str]] = ()) -> ConfigDict:
     """
     config = config_file.read(path)
     _check_sections(config)
+    override(config, overrides)
+    return config
+
+
+def override(config: ConfigDict, overrides: Sequence[tuple[str, str]]) -> None:
+    """Sets fields of a config, and checks it. See `load`."""
     for field, _ in overrides:
         _check_section_name(field)  # before a constructor is imported, which takes a second
     for field, text in sorted(overrides, key=lambda override: not override[0].endswith(".name")):
         _override(config, field, text)  # names first: they decide which other fields there are
     check(config)
-    return config
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:

@@ -12,7 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnrnn.errors import ConfigError
+from cnnrnn.errors import ConfigError, DataError
+
+MAX_TOKENIZED = 100  # sentences that end in a tokenized period, as in sacrebleu
 
 
 class Sum(Protocol):
@@ -80,34 +82,62 @@ class ErrorRate(NamedTuple):
         return float(self.edits) / float(self.length) if self.length else float("nan")
 
 
-class Bleu(NamedTuple):
-    """The counts of sacrebleu's corpus BLEU: n-grams of the hypotheses, and how many of them the references have.
+class CorpusScore(NamedTuple):
+    """The statistics [n] from which sacrebleu computes a score of a corpus. Those of sentences add."""
 
-    Attributes:
-      matches, totals: [4], for n = 1 to 4.
-      length, reference_length: in tokens of sacrebleu.
-    """
+    statistics: np.ndarray
 
-    matches: np.ndarray
-    totals: np.ndarray
-    length: float
-    reference_length: float
+
+class Bleu(CorpusScore):
+    """Corpus BLEU, from 0 to 100. Source: Papineni et al. 2002, as in Post 2018."""
 
     @classmethod
-    def of(cls, hypotheses: Sequence[str], references: Sequence[str]) -> "Bleu":
-        """Counts one reference for each hypothesis: mixed case, tokenized as mteval-v13a does.
+    def of(
+        cls, hypotheses: Sequence[str], references: Sequence[str], tokenize: str = "13a", lowercase: bool = False
+    ) -> "Bleu":
+        """The statistics of one reference for each hypothesis.
+
+        Args:
+          hypotheses, references: sentences.
+          tokenize: sacrebleu's name of the tokenizer; "none" for sentences that are tokenized.
+          lowercase: whether case is ignored.
 
         Raises:
           ConfigError: sacrebleu is not installed.
+          DataError: the sentences are tokenized already, by the rule of sacrebleu, and would be tokenized again.
         """
-        score = _sacrebleu().BLEU().corpus_score(list(hypotheses), [list(references)])
-        return cls(np.array(score.counts, float), np.array(score.totals, float), score.sys_len, score.ref_len)
+        for name, sentences in (("hypotheses", hypotheses), ("references", references)):
+            if tokenize != "none" and sum(sentence.endswith(" .") for sentence in sentences) >= MAX_TOKENIZED:
+                raise DataError(f"the {name} are tokenized: they end in ' .' - set task.bleu_tokenize to none")
+        metric = _sacrebleu().BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
+        return cls(_statistics(metric, hypotheses, references))
+
+    @staticmethod
+    def signature(tokenize: str = "13a", lowercase: bool = False) -> str:
+        """sacrebleu's signature, which makes the score comparable."""
+        return _signature(_sacrebleu().BLEU(tokenize=tokenize, lowercase=lowercase, force=True))
 
     def compute(self) -> float:
-        """From 0 to 100."""
-        counts = [[int(number) for number in numbers] for numbers in (self.matches, self.totals)]
-        sizes = int(self.length), int(self.reference_length)
-        return _sacrebleu().BLEU.compute_bleu(*counts, *sizes, smooth_method="exp").score
+        """The score, with sacrebleu's default smoothing."""
+        return _sacrebleu().BLEU()._compute_score_from_stats(self.statistics.astype(int).tolist()).score
+
+
+class Chrf(CorpusScore):
+    """chrF2, the F-score of n-grams of characters, from 0 to 100. Source: Popovic 2015."""
+
+    @classmethod
+    def of(cls, hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False) -> "Chrf":
+        """The statistics of one reference for each hypothesis. See `Bleu.of`."""
+        return cls(_statistics(_sacrebleu().CHRF(lowercase=lowercase), hypotheses, references))
+
+    @staticmethod
+    def signature(lowercase: bool = False) -> str:
+        """sacrebleu's signature, which makes the score comparable."""
+        return _signature(_sacrebleu().CHRF(lowercase=lowercase))
+
+    def compute(self) -> float:
+        """The score."""
+        return _sacrebleu().CHRF()._compute_score_from_stats(self.statistics.astype(int).tolist()).score
 
 
 def _sacrebleu():
@@ -118,18 +148,14 @@ def _sacrebleu():
     return metrics
 
 
-def edit_distance(first: Sequence, second: Sequence) -> int:
-    """The smallest number of insertions, deletions and replacements that turn one sequence into the other.
+def _statistics(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    # no public method of sacrebleu returns those of chrF
+    return np.sum(metric._extract_corpus_statistics(list(hypotheses), [list(references)]), axis=0, dtype=float)
 
-    >>> edit_distance("kitten", "sitting")
-    3
-    """
-    row = list(range(len(second) + 1))
-    for number, one in enumerate(first, start=1):
-        diagonal, row[0] = row[0], number
-        for place, other in enumerate(second, start=1):
-            diagonal, row[place] = row[place], min(row[place] + 1, row[place - 1] + 1, diagonal + (one != other))
-    return row[-1]
+
+def _signature(metric: Any) -> str:
+    metric.corpus_score(["a"], [["a"]])  # before it, sacrebleu does not know the number of references
+    return metric.get_signature().format()
 
 
 def merge(first: Sums, second: Sums) -> Sums:

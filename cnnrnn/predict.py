@@ -28,6 +28,8 @@ TOP_K = flags.DEFINE_integer("top_k", None, "sample from this many of the likeli
 FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
 REFERENCES = flags.DEFINE_string("references", None, "a right translation of each sentence, one a line, to score")
 ATTENTION = flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
+CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to ask")
+AVERAGE = flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "of the samples", lower_bound=0, upper_bound=2**32 - 1)
 
 
@@ -45,7 +47,7 @@ def main(argv: list[str]) -> None:
 
     request = inference.Request(
         tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value,
-        FILE.value, REFERENCES.value, ATTENTION.value,
+        FILE.value, REFERENCES.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value,
     )  # fmt: skip
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:

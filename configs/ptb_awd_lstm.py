@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
             data=dict(
                 name="text.stream",
                 source="penn_treebank",
-                unit="token",
+                unit="whitespace",
                 batch_size=20,
                 window=70,
                 data_dir=None,

@@ -96,3 +96,23 @@ def assert_refused(done: subprocess.CompletedProcess, exit_code: int, *words: st
     assert len(lines) == 1 and lines[0].startswith("cnnrnn: error: "), done.stderr
     for word in words:
         assert word in lines[0], lines[0]
+
+
+def prepare_set(home: Path, features, splits: dict[str, list[dict]], name: str = "Made", **how) -> None:
+    """Prepares a set of TFDS from examples. `features` is a dict of features, or one that contains others."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(features) if isinstance(features, dict) else features
+    keys = how.get("supervised_keys")
+
+    def info(self):
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=keys, description="made")
+
+    def generate(self, _):
+        return {split: iter(enumerate(examples)) for split, examples in splits.items()}
+
+    members = dict(VERSION=tfds.core.Version("1.0.0"), _info=info, _split_generators=generate)
+    members |= dict(_generate_examples=None, __module__=__name__, pkg_dir_path=home)
+    builder = type(name, (tfds.core.GeneratorBasedBuilder,), members, skip_registration=True)
+    tfds.disable_progress_bar()
+    builder(data_dir=home, file_format=how.get("file_format", "array_record")).download_and_prepare()

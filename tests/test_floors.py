@@ -5,7 +5,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "cnnrnn"
 FLOORS = {
-    "main": 6, "predict": 6,
+    "main": 6, "predict": 6, "evaluate": 6,
     "inference": 5, "reports": 5,
     "training": 4,
     "tasks": 3, "analysis": 3,

@@ -51,7 +51,7 @@ from cnnrnn.inference import images as inference
 
 TIME_LIMIT = 20  # seconds for an example
 MEMORY_LIMIT = 1 << 30  # bytes that an example may take
-UNITS = ("character", "word", "token")
+UNITS = ("character", "word", "whitespace")
 
 
 def fuzz(num_examples: int) -> settings:

@@ -17,7 +17,10 @@ SMALL = [
     "--config.data.held_out=0.1",
     "--config.train.num_steps=400",
     "--config.train.eval_every=200",
-    "--config.train.decode_every=400",
+    "--config.train.decode_every=200",
+    "--config.train.checkpoint_every=100",
+    "--config.train.max_to_keep=3",
+    "--config.train.best_metric=bleu",
     "--config.optim.learning_rate=0.01",
 ]
 
@@ -49,6 +52,50 @@ def test_it_learns_and_leaves_its_predictions(trained):
     assert " -> " in done.stdout and Image.open(workdir / "attention.png").size[0] > 300
 
 
+def test_it_is_evaluated_again(trained, tmp_path):
+    """The newest checkpoint gives the numbers of the training, the best those of the best, an average others."""
+    workdir, predictions = trained[0], tmp_path / "predictions.txt"
+    before = {file: file.stat().st_mtime_ns for file in workdir.rglob("*")}
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    test, best = records[-1], max(record["bleu"] for record in records if "bleu" in record)
+
+    def evaluate(*words):
+        done = run_command("evaluate", "--workdir", workdir, *words)
+        assert done.returncode == 0, done.stderr
+        values = done.stdout.splitlines()[3].split()
+        return values[0], {name: float(value) for name, value in zip(values[1::2], values[2::2], strict=True)}
+
+    split, values = evaluate("--predictions", predictions)
+    assert split == "test" and values == pytest.approx(
+        {name: test[name] for name in ("loss", "perplexity", "bleu", "chrf")}, rel=1e-3
+    )
+    assert predictions.read_text() == (workdir / "predictions.test.txt").read_text()
+    assert evaluate("--split=validation", "--checkpoint=best")[1]["bleu"] == pytest.approx(
+        max(record["bleu"] for record in records if record["split"] == "validation" and "bleu" in record), rel=1e-3
+    )
+    assert best > 80 and evaluate("--average=3")[1]["loss"] not in (values["loss"], None)
+    assert evaluate("--config.task.beam_size=1", "--config.data.eval_batch_size=7")[1]["loss"] == values["loss"]
+    assert {file: file.stat().st_mtime_ns for file in workdir.rglob("*")} == before
+    signatures = json.loads((workdir / "signatures.json").read_text())
+    assert "tok:13a" in signatures["bleu"] and "chrF2" not in signatures["bleu"] and "nc:6" in signatures["chrf"]
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "hint"),
+    [
+        (["--split=tset"], 2, "the run has no split tset - there are train, validation, test"),
+        (["--average=9"], 4, "has 3 checkpoints, fewer than --average, 9"),
+        (["--average=2", "--checkpoint=best"], 2, "leave out --checkpoint=best"),
+        (["--config.model.hidden_size=9"], 2, "model.hidden_size is 9 but the run in"),
+        (["--config.data.held_out=0.3"], 2, "data.held_out is 0.3 but the run in"),
+        (["--checkpoint=bset"], 2, "checkpoint"),
+        (["word"], 2, "stray word 'word'"),
+    ],
+)
+def test_a_wrong_evaluation_is_one_line(trained, words, exit_code, hint):
+    assert_refused(run_command("evaluate", "--workdir", trained[0], *words), exit_code, hint)
+
+
 def test_sentences_are_translated(trained, tmp_path):
     workdir, picture = trained[0], tmp_path / "a.png"
     done = run_command("predict", "--workdir", workdir, "abca", "d", "--top=2", "--attention", picture)
@@ -60,6 +107,8 @@ def test_sentences_are_translated(trained, tmp_path):
     assert Image.open(picture).size[0] > 300
     (tmp_path / "words.txt").write_text("abca\nd\n")
     (tmp_path / "right.txt").write_text(f"{spell('abca')}\nA\n")
+    averaged = run_command("predict", "--workdir", workdir, "abca", "--top=1", "--average=3").stdout.splitlines()
+    assert averaged[1].split(maxsplit=1)[1] == text and averaged[1] != lines[1]
     ask = ["--workdir", workdir, "--file", tmp_path / "words.txt", "--references", tmp_path / "right.txt", "--json"]
     answer = json.loads(run_command("predict", *ask).stdout)
     first, second = answer["answers"]
@@ -75,6 +124,7 @@ def test_sentences_are_translated(trained, tmp_path):
         (["a" * 9], 3, "has 10 tokens, more than 8 - divide it"),
         ([" "], 3, "sentence 1 is empty"),
         (["a\nb"], 3, "sentence 1 has a line end - divide it there"),
+        (["a", "--average=4"], 4, "has 3 checkpoints, fewer than --average, 4"),
         (["a", "--file=b.txt"], 2, "--file and the sentence 'a'"),
         (["--file=nowhere.txt"], 3, "no file nowhere.txt or nowhere.txt.gz - check --file"),
         (["a", "--references=pyproject.toml"], 3, "lines for 1 sentences - give one each"),

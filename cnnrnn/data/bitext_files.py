@@ -3,12 +3,15 @@
 import gzip
 import importlib
 import os
+import re
+import zipfile
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from cnnrnn.command import note
+from cnnrnn.data.prepared import open_prepared
 from cnnrnn.data.text_files import read_text
 from cnnrnn.errors import DataError
 
@@ -30,6 +33,7 @@ def read_pairs(
     stress: bool,
     swap: bool,
     lowercase: bool,
+    data_dir: str | None = None,
 ) -> dict[str, list[Pair]]:
     """The pairs of each split, converted, without those that have an empty side."""
 
@@ -37,6 +41,11 @@ def read_pairs(
         return _divide(_group(_convert("all", some, swap, lowercase)), held_out)
 
     path = Path(os.path.expanduser(source))
+    if source.startswith("tfds:"):
+        read = _read_prepared(source.removeprefix("tfds:"), languages, data_dir)
+        if len(read) < 3:
+            return divide([pair for some in read.values() for pair in some])
+        return {split: _convert(split, some, swap, lowercase) for split, some in read.items()}
     if languages is not None and not path.is_dir():
         raise DataError(f"data.languages is for a folder, which {source} is not - leave it out")
     if source == "cmudict":
@@ -124,17 +133,53 @@ def read_lines(file: Path, hint: str = HINT) -> list[str]:
     if not name.exists():
         raise DataError(f"no file {file} or {file.name}.gz - {hint}")
     try:
-        text = read_text(gzip.decompress(name.read_bytes()) if name.suffix == ".gz" else name, str(name))
+        return _split_lines(gzip.decompress(name.read_bytes()) if name.suffix == ".gz" else name, str(name))
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {name}: {error} - replace it") from error
-    lines = text.split("\n")
+
+
+def _split_lines(file: Path | bytes, name: str) -> list[str]:
+    lines = read_text(file, name).split("\n")
     return [line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
 
 
+def _unzip(file: Path) -> bytes:
+    """The contents of the one text file in a zip, whose name does not begin with an underscore."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name for name in archive.namelist() if re.fullmatch(r"([^/]+/)*[^_/.][^/]*\.(txt|tsv)", name)]
+            if len(names) != 1:
+                found = f"{len(names)} text files, {', '.join(names)}" if names else "no text file"
+                raise DataError(f"{file} has {found} - unpack it and name one, data.source")
+            return archive.read(names[0])
+    except (OSError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error) as error:
+        raise DataError(f"cannot read {file}: {error} - replace it") from error
+
+
+def _read_prepared(source: str, languages: tuple[str, str] | None, data_dir: str | None) -> dict[str, list[Pair]]:
+    """The pairs of each split of a set of TFDS, from the features that have the names of the languages."""
+    prepared = open_prepared(source, data_dir)
+    features, keys = prepared.builder.info.features, languages or prepared.builder.info.supervised_keys
+    if keys is None or not all(key in features for key in keys):
+        raise DataError(f"{prepared.folder} has the features {', '.join(features)} - name two of them, data.languages")
+    try:
+        return {
+            split: [
+                Pair(example[keys[0]].decode(), (example[keys[1]].decode(),))
+                for example in prepared.builder.as_data_source(split)
+            ]
+            for split in ("train", "validation", "test")
+            if split in prepared.files
+        }
+    except Exception as error:  # the checksums of array_record raise several kinds of exception
+        raise DataError(f"the records in {prepared.folder} are damaged: {error} - prepare the set again") from error
+
+
 def _read_table(file: Path) -> list[Pair]:
-    """The pairs of a file with a tab between source and target."""
+    """The pairs of a file with a tab between source and target, or of the one text file in a zip."""
+    lines = _split_lines(_unzip(file), str(file)) if file.suffix == ".zip" else read_lines(file)
     pairs = []
-    for number, line in enumerate(read_lines(file), start=1):
+    for number, line in enumerate(lines, start=1):
         columns = line.split("\t") if line.strip() else ["", ""]
         if len(columns) not in (2, 3):
             raise DataError(

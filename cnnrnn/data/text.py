@@ -25,7 +25,7 @@ def stream(
     seed: int,
     *,
     source: Resumable[str] = "pydoc",
-    unit: Literal["character", "word", "token"] = "character",
+    unit: Literal["character", "word", "whitespace"] = "character",
     batch_size: PositiveInt = 32,
     window: PositiveInt = 64,
     eval_batch_size: Resumable[PositiveInt] = 64,
@@ -43,7 +43,7 @@ def stream(
         which is never downloaded; or the path of a UTF-8 text file or of a folder. For the splits of a folder see
         `text_files.find_texts`.
       unit: what a token is. "character", one code point; "word", the text between two boundaries of words (Unicode
-        Standard Annex 29), a word or a punctuation mark; "token", the text between whitespace, for texts that are
+        Standard Annex 29), a word or a punctuation mark; "whitespace", the text between whitespace, for texts that are
         tokenized already, such as the Penn Treebank. In all three a line end is a token.
       batch_size, window: B and T of the training split.
       eval_batch_size: B of the other splits.

@@ -1,4 +1,4 @@
-"""From a sentence to the ids of its tokens, and back. The ids of a sentence end with that of the line end."""
+"""From a sentence to the ids of its tokens, and back. A sentence ends with the id of the end of sequence (EOS)."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ import numpy as np
 from cnnrnn.data.vocabulary import LINE_END, Vocabulary, tokenize
 from cnnrnn.errors import ConfigError
 
-Unit = Literal["character", "word", "token", "subword"]
+Unit = Literal["character", "word", "whitespace", "subword"]
 
 
 class Tokenizer(Protocol):
     """Attributes:
     size: the number of ids.
-    end: the id of the line end; it also stands before the first token.
-    unknown: the id of what is not in the vocabulary, None if there is none.
+    eos_id: the id of the end of a sequence; a decoder also starts with it.
+    unk_id: the id of what is not in the vocabulary, None if there is none.
     info: a JSON object from which `from_info` makes the same tokenizer.
     """
 
     size: int
-    end: int
-    unknown: int | None
+    eos_id: int
+    unk_id: int | None
     info: dict
 
     def encode(self, sentence: str) -> np.ndarray:
-        """The ids of a sentence, int32 [T], the line end among them."""
+        """The ids of a sentence, int32 [T], EOS included."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids up to the first line end."""
+        """The text of ids up to the first EOS."""
         ...
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Each token as it can be shown alone, up to the first line end."""
+        """Each token as it can be shown alone, up to the first EOS."""
         ...
 
     def unknown_parts(self, sentence: str) -> list[str]:
@@ -51,7 +51,8 @@ def build(unit: Unit, sentences: Sequence[str], others: Sequence[str], size: int
     """The tokenizer of the training sentences.
 
     Args:
-      unit: "character", "word" and "token" as in `vocabulary.tokenize`; "subword", learnt by SentencePiece (unigrams).
+      unit: "character", "word" and "whitespace" as in `vocabulary.tokenize`; "subword", learnt by SentencePiece
+        (unigrams).
       sentences: of the training split, from which it is learnt.
       others: of the other splits: if a token of theirs is not in the vocabulary, there is an <unk>.
       size: the largest number of ids.
@@ -82,23 +83,23 @@ class VocabularyTokenizer:
 
     def __init__(self, vocabulary: Vocabulary):
         self._vocabulary, self._ids = vocabulary, {token: number for number, token in enumerate(vocabulary.tokens)}
-        self.size, self.end, self.unknown = len(vocabulary.tokens), vocabulary.line_end, vocabulary.unknown
+        self.size, self.eos_id, self.unk_id = len(vocabulary.tokens), vocabulary.line_end, vocabulary.unknown
 
     @property
     def info(self) -> dict:
         return self._vocabulary.info
 
     def encode(self, sentence: str) -> np.ndarray:
-        ids = [self._ids.get(token, self.unknown) for token in self._tokenize(sentence)]
+        ids = [self._ids.get(token, self.unk_id) for token in self._tokenize(sentence)]
         if None in ids:
             self._vocabulary.encode(self._tokenize(sentence))  # raises
-        return np.array([*ids, self.end], np.int32)
+        return np.array([*ids, self.eos_id], np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._vocabulary.decode(_before_end(ids, self.end))
+        return self._vocabulary.decode(_before_eos(ids, self.eos_id))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        return [self._vocabulary.display(token) for token in _before_end(ids, self.end)]
+        return [self._vocabulary.display(token) for token in _before_eos(ids, self.eos_id)]
 
     def unknown_parts(self, sentence: str) -> list[str]:
         return self._vocabulary.oov(self._tokenize(sentence))
@@ -110,7 +111,7 @@ class VocabularyTokenizer:
 class SubwordTokenizer:
     """Subwords of a SentencePiece model; see `Tokenizer`."""
 
-    end, unknown = 0, 1
+    eos_id, unk_id = 0, 1
 
     def __init__(self, model: bytes):
         self._model, self._processor = model, _sentencepiece().SentencePieceProcessor(model_proto=model)
@@ -130,8 +131,8 @@ class SubwordTokenizer:
                 num_threads=1,
                 pad_id=-1,
                 bos_id=-1,
-                eos_id=cls.end,
-                unk_id=cls.unknown,
+                eos_id=cls.eos_id,
+                unk_id=cls.unk_id,
                 normalization_rule_name="identity",
                 max_sentence_length=1 << 20,
                 minloglevel=2,
@@ -145,22 +146,22 @@ class SubwordTokenizer:
         return {"unit": "subword", "model": base64.b64encode(self._model).decode()}
 
     def encode(self, sentence: str) -> np.ndarray:
-        return np.array([*self._processor.encode(normalise(sentence)), self.end], np.int32)
+        return np.array([*self._processor.encode(normalise(sentence)), self.eos_id], np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
-        return self._processor.decode(_before_end(ids, self.end))
+        return self._processor.decode(_before_eos(ids, self.eos_id))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        return [self._processor.id_to_piece(token) for token in _before_end(ids, self.end)]
+        return [self._processor.id_to_piece(token) for token in _before_eos(ids, self.eos_id)]
 
     def unknown_parts(self, sentence: str) -> list[str]:
         pieces = self._processor.encode(normalise(sentence), out_type=str)
-        return [piece for piece in dict.fromkeys(pieces) if self._processor.piece_to_id(piece) == self.unknown]
+        return [piece for piece in dict.fromkeys(pieces) if self._processor.piece_to_id(piece) == self.unk_id]
 
 
-def _before_end(ids: Iterable[int], end: int) -> list[int]:
+def _before_eos(ids: Iterable[int], eos_id: int) -> list[int]:
     ids = [int(token) for token in ids]
-    return ids[: ids.index(end)] if end in ids else ids
+    return ids[: ids.index(eos_id)] if eos_id in ids else ids
 
 
 def _sentencepiece():

@@ -18,7 +18,7 @@ LINE_END = "\n"
 PATTERNS = {
     # text up to the next boundary of words, as Unicode Standard Annex 29 defines it (w), or a mark such as <unk>
     "word": regex.compile(r"(?V1w)\n|<\w+>|[^\s\x1c-\x1f].*?\b"),
-    "token": regex.compile(r"\n|[^\s\x1c-\x1f]+"),  # text between whitespace, for text that is tokenized already
+    "whitespace": regex.compile(r"\n|[^\s\x1c-\x1f]+"),  # text between whitespace, for text that is tokenized already
 }
 LINE_ENDS = regex.compile(r"\r\n|[\r\x85\u2028\u2029]")  # of all systems, and Unicode's
 CLOSING, OPENING = set(".,;:!?)]}’”%…।॥"), set("([{‘“")
@@ -38,7 +38,7 @@ def tokenize(text: str, unit: str) -> tuple[list[str], np.ndarray]:
 
     Args:
       text: the text.
-      unit: "character", "word" or "token".
+      unit: "character", "word" or "whitespace".
 
     Returns:
       The tokens, and the number of characters of each, int32. Whitespace belongs to the token before it.
@@ -62,7 +62,7 @@ class Vocabulary(NamedTuple):
     """The tokens that a model knows. The id of a token is its index.
 
     Attributes:
-      unit: "character", "word" or "token", see `tokenize`.
+      unit: "character", "word" or "whitespace", see `tokenize`.
       tokens: the most frequent first, equally frequent ones sorted. If there is an <unk>, the line end and <unk> come
         before all others. There always is a line end.
     """
@@ -148,7 +148,7 @@ class Vocabulary(NamedTuple):
         return "".join(f"{' ' * blank}{token}" for blank, token in zip([False, *blanks], tokens, strict=False))
 
     def _has_blank(self, word: str, following: str) -> bool:
-        if self.unit == "token":
+        if self.unit == "whitespace":
             return True
         if following in CLOSING or word[-1] in OPENING or JOINING & {word, following}:
             return False

@@ -26,6 +26,7 @@ class Request(NamedTuple):
       file: of sentences, one a line; "-" is standard input.
       references: a file with a right translation of each sentence.
       attention: the picture to write of where a translation looked.
+      checkpoint, average: which parameters, see `restore.load_variables`.
     """
 
     inputs: tuple[str, ...] = ()
@@ -38,6 +39,8 @@ class Request(NamedTuple):
     file: str | None = None
     references: str | None = None
     attention: str | None = None
+    checkpoint: str = "newest"
+    average: int = 1
 
 
 class Answer(NamedTuple):
@@ -69,13 +72,13 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
         return module.answer(request, run, workdir)
 
 
-def load_task(run: Run, workdir: Path) -> tuple[Any, dict]:
-    """The task of a run with its model, and the newest variables of the model."""
-    from cnnrnn.training.checkpoint import load_variables
+def load_task(request: Request, run: Run, workdir: Path) -> tuple[Any, dict]:
+    """The task of a run with its model, and the variables of the model that the request asks for."""
+    from cnnrnn.training.restore import load_variables
 
     model = configs.build("model", run.config.model, **run.info["dims"])
     task = configs.build("task", run.config.task, model=model, info=run.info)
-    return task, load_variables(workdir / "checkpoints")
+    return task, load_variables(workdir, request.checkpoint, request.average)
 
 
 def percent(probability: float) -> str:

@@ -23,7 +23,8 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
         return Answer([], [], errors)
     names = run.info["class_names"]
     document, lines = [], []
-    probabilities = _classify([image for _, image in images], run, workdir)
+    task, variables = load_task(request, run, workdir)
+    probabilities = _classify(task, variables, [image for _, image in images])
     for (file, _), row in zip(images, probabilities, strict=True):
         ranked = sorted(zip(map(float, row), names, strict=True), key=lambda pair: -pair[0])
         document.append({"file": file, "classes": [{"name": name, "probability": p} for p, name in ranked]})
@@ -44,11 +45,10 @@ def _read(files: tuple[str, ...], rule: dict) -> tuple[list[tuple[str, np.ndarra
     return images, errors
 
 
-def _classify(images: list[np.ndarray], run: Run, workdir: Path) -> Any:
+def _classify(task: Any, variables: dict, images: list[np.ndarray]) -> Any:
     """The probabilities [N, K] of N images."""
     import jax
 
-    task, variables = load_task(run, workdir)
     decode = jax.jit(task.decode)
     size = min(BATCH_SIZE, len(images))
     padded = np.stack(images + images[:1] * (-len(images) % size))  # to full batches, so that it compiles once

@@ -22,7 +22,7 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
 
     from cnnrnn.decoding import generate
 
-    task, variables = load_task(run, workdir)
+    task, variables = load_task(request, run, workdir)
     prefill = jax.jit(task.prefill)  # the variables are an argument, not constants of the program
 
     def continuation(variables, carry, logits, key):

@@ -1,6 +1,8 @@
 """Translates the user's sentences: the best translations of each with their log-probabilities."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +11,7 @@ import numpy as np
 from cnnrnn.command import note
 from cnnrnn.data import tokenizer
 from cnnrnn.data.bitext_files import load_lexicon, read_lines
+from cnnrnn.data.progress import progress
 from cnnrnn.errors import ConfigError, DataError, one_line
 from cnnrnn.inference import Answer, Request, load_task
 from cnnrnn.training.workdir import Run
@@ -59,7 +62,7 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
     references = None if request.references is None else _references_of(request.references, len(sentences), convert)
     source, target = (tokenizer.from_info(run.info[side]) for side in ("source", "target"))
     encoded = [_encode(sentence, source, run.info["max_length"]) for sentence in sentences]
-    task, variables = load_task(run, workdir)
+    task, variables = load_task(request, run, workdir)
     if request.attention is not None and getattr(task.model, "attention", None) == "none":
         raise ConfigError("--attention, but the model of the run has none - leave it out")
     found = _search(task, variables, encoded, target, max(BEAM_SIZE, request.top, task.beam_size))
@@ -126,7 +129,7 @@ def _sentences_of(request: Request) -> list[str]:
 def _encode(sentence: str, source: tokenizer.Tokenizer, max_length: int) -> np.ndarray:
     if unknown := source.unknown_parts(sentence):
         parts = ", ".join(map(repr, unknown))
-        if source.unknown is None:
+        if source.unk_id is None:
             raise DataError(f"{sentence!r} has {parts}, which did not occur in training - leave it out")
         note(f"{sentence!r} has {parts}, which did not occur in training: read as <unk>")
     ids = source.encode(sentence)
@@ -139,17 +142,34 @@ def _search(task: Any, variables: dict, encoded: list[np.ndarray], target, beam_
     """The different translations of each sentence, the best first."""
     import jax
 
+    @jax.jit
+    def search(variables, batch):
+        return task.search(variables, batch["source"], batch["length"], beam_size, beam_size)
+
+    examples = [{"source": ids, "length": len(ids)} for ids in encoded]
+    return [_distinct(found, target) for found in _by_batch(partial(search, variables), examples, "translating")]
+
+
+def _by_batch(function: Callable[[dict], Any], examples: list[dict], what: str) -> list[Any]:
+    """The results of a jitted function for each example, in their order. All batches have one shape: one compilation.
+
+    Sequences of similar length share a batch, whose loops then end early.
+    """
+    import jax
+
     from cnnrnn.data.dataset import collate, pad_batch
 
-    search = jax.jit(lambda variables, source, lengths: task.search(variables, source, lengths, beam_size, beam_size))
-    size, results = min(BATCH_SIZE, len(encoded)), []
-    longest = max(map(len, encoded))
-    for start in range(0, len(encoded), size):
-        batch = collate([{"source": ids, "length": len(ids)} for ids in encoded[start : start + size]], longest)
-        count = len(batch["source"])
-        batch = pad_batch(batch, size)
-        found = jax.device_get(search(variables, batch["source"], batch["length"]))
-        results += [_distinct(jax.tree.map(lambda rows, n=n: rows[n], found), target) for n in range(count)]
+    size, results = min(BATCH_SIZE, len(examples)), [None] * len(examples)
+    length = {number: max(map(np.size, example.values())) for number, example in enumerate(examples)}
+    order = sorted(length, key=length.__getitem__)
+    with progress(what, len(order)) as advance:
+        for start in range(0, len(order), size):
+            numbers = order[start : start + size]
+            batch = pad_batch(collate([examples[number] for number in numbers], max(length.values())), size)
+            found = jax.device_get(function(batch))
+            for row, number in enumerate(numbers):
+                results[number] = jax.tree.map(lambda rows, row=row: rows[row], found)
+            advance(len(numbers))
     return results
 
 
@@ -168,19 +188,17 @@ def _score(task, variables, encoded, target, references, found) -> tuple[tuple[l
     import jax
 
     from cnnrnn import metrics
-    from cnnrnn.data.dataset import collate
 
-    rows = [(source, target.encode(reference)) for source, reference in zip(encoded, references, strict=True)]
-    longest, forced = max(len(ids) for row in rows for ids in row), jax.jit(task.log_probs)
-    log_probs = []
-    for source, ids in rows:  # of one shape, so that it compiles once
-        example = {"source": source, "source_length": len(source), "target": ids, "target_length": len(ids)}
-        batch = collate([example], longest) | {"mask": np.ones(1, np.float32)}
-        log_probs.append(float(forced(variables, batch)[0]))
+    pairs = [(source, target.encode(reference)) for source, reference in zip(encoded, references, strict=True)]
+    examples = [
+        {"source": source, "source_length": len(source), "target": ids, "target_length": len(ids)}
+        for source, ids in pairs
+    ]
+    log_probs = [*map(float, _by_batch(partial(jax.jit(task.log_probs), variables), examples, "scoring"))]
     best = [candidates[0].ids for candidates in found]
     values = metrics.compute(task.score(best, [{"references": (reference,)} for reference in references]))
     lines = [Candidate(text, log_prob).line for text, log_prob in zip(references, log_probs, strict=True)]
-    scores = [f"{name} {value:.4g}" for name, value in values.items()]
+    scores = [f"{name} {value:.4g}  {task.signatures.get(name, '')}".rstrip() for name, value in values.items()]
     return (log_probs, values), ["", "references", *lines, "", *scores]
 
 

@@ -40,7 +40,7 @@ class Attention(nn.Module):
 
     >>> attention = Attention("general", size=4)
     >>> queries, states, mask = jnp.ones((1, 2, 4)), jnp.ones((1, 3, 6)), jnp.array([[True, True, False]])
-    >>> attend = lambda attention, states: attention(queries, attention.remember(states, mask))
+    >>> attend = lambda attention, states: attention(queries, attention.make_memory(states, mask))
     >>> (contexts, weights), _ = attention.init_with_output(jax.random.key(0), states, method=attend)
     >>> contexts.shape, weights[0, 0].tolist()
     ((1, 2, 6), [0.5, 0.5, 0.0])
@@ -63,7 +63,7 @@ class Attention(nn.Module):
             self.query_layer = dense("query")
             self.vector = self.param("vector", uniform(self.size**-0.5), (self.size,))
 
-    def remember(self, states: jax.Array, mask: jax.Array) -> Memory:
+    def make_memory(self, states: jax.Array, mask: jax.Array) -> Memory:
         """The memory of source states [B, S, M]. The mask [B, S] is false in padding, which may hold anything."""
         values = jnp.where(mask[..., None], states, 0)  # 0 times NaN would be NaN
         return Memory(values, values if self.score == "dot" else self.key_layer(values), mask)

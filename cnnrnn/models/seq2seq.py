@@ -23,11 +23,11 @@ class DecoderState(NamedTuple):
 
     Attributes:
       carry: of each layer, [B, K, H] each.
-      fed: [B, K, H] or [B, K, M], what enters the next step beside its token; [B, K, 0] if nothing does.
+      input_feed: [B, K, H] or [B, K, M], what enters the next step beside its token; [B, K, 0] if nothing does.
     """
 
     carry: Any
-    fed: jax.Array
+    input_feed: jax.Array
 
 
 class Seq2Seq(nn.Module):
@@ -132,7 +132,7 @@ class Seq2Seq(nn.Module):
         """
         memory, state = self.encode(source, source_lengths, train)
         embedded = self.input_dropout(self.target_embedding(target), deterministic=not train)  # [B, T, E]
-        if self.feeds:
+        if self.uses_input_feed:
             outputs = self._decode_in_turn(embedded, memory, state, train)
         else:
             carry = jax.tree.map(lambda part: part[:, 0], state.carry)
@@ -149,8 +149,8 @@ class Seq2Seq(nn.Module):
             carries = tuple(map(self._bridge, self.bridge, carries))
         carry = jax.tree.map(lambda part: part[:, None], carries)
         mask = jnp.arange(source.shape[1]) < lengths[:, None]
-        memory = Memory(states, states, mask) if self.attention == "none" else self.attend.remember(states, mask)
-        return memory, DecoderState(carry, jnp.zeros((len(source), 1, self._fed_size(states.shape[-1]))))
+        memory = Memory(states, states, mask) if self.attention == "none" else self.attend.make_memory(states, mask)
+        return memory, DecoderState(carry, jnp.zeros((len(source), 1, self._input_feed_size(states.shape[-1]))))
 
     def step(self, tokens: jax.Array, state: DecoderState, memory: Memory) -> tuple[jax.Array, DecoderState, jax.Array]:
         """Predicts one token of each of K hypotheses for a source.
@@ -167,7 +167,7 @@ class Seq2Seq(nn.Module):
         return self._logits(outputs), state, weights
 
     @property
-    def feeds(self) -> bool:
+    def uses_input_feed(self) -> bool:
         """Whether the result of the attention of one step enters the next."""
         return self.attention == "additive" or (self.input_feeding and self.attention != "none")
 
@@ -176,8 +176,8 @@ class Seq2Seq(nn.Module):
         """Numbers that enter the softmax."""
         return self.hidden_size if self.tie_embeddings == "none" else self.embed_size or self.hidden_size
 
-    def _fed_size(self, memory_size: int) -> int:
-        if not self.feeds:
+    def _input_feed_size(self, memory_size: int) -> int:
+        if not self.uses_input_feed:
             return 0
         return memory_size if self.attention == "additive" else self._output_size
 
@@ -215,10 +215,10 @@ class Seq2Seq(nn.Module):
             outputs, carry = self.decoder_layers.step(jnp.concatenate([embedded, context], -1), state.carry, train)
             outputs = jnp.tanh(self.combine(jnp.concatenate([context, outputs], -1)))
             return outputs, DecoderState(carry, context), weights
-        x = jnp.concatenate([embedded, state.fed], -1) if self.feeds else embedded
+        x = jnp.concatenate([embedded, state.input_feed], -1) if self.uses_input_feed else embedded
         outputs, carry = self.decoder_layers.step(x, state.carry, train)
         outputs, weights = self._combine(outputs, memory)
-        return outputs, DecoderState(carry, outputs if self.feeds else state.fed), weights
+        return outputs, DecoderState(carry, outputs if self.uses_input_feed else state.input_feed), weights
 
     def _decode_in_turn(self, embedded, memory, state, train):
         """The outputs of all steps [B, T, H], one after the other, from the embeddings [B, T, E]."""

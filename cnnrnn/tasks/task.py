@@ -104,6 +104,11 @@ class Task(abc.ABC):
         return []
 
     @property
+    def signatures(self) -> dict[str, str]:
+        """{score: the settings it was computed with}, for scores that are comparable only with the same settings."""
+        return {}
+
+    @property
     def has_score(self) -> bool:
         """Whether the task defines `score`. If so, an evaluation with scores decodes predictions."""
         return type(self).score is not Task.score

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,8 @@ import optax
 
 from cnnrnn.beam_search import Hypotheses, beam_search
 from cnnrnn.data import tokenizer
-from cnnrnn.metrics import Average, Bleu, ErrorRate, Perplexity, Sums, edit_distance
-from cnnrnn.signatures import NonNegativeFloat, PositiveInt, Rate
+from cnnrnn.metrics import Average, Bleu, Chrf, ErrorRate, Perplexity, Sums
+from cnnrnn.signatures import NonNegativeFloat, PositiveInt, Rate, Resumable
 from cnnrnn.tasks.task import Batch, Task
 
 
@@ -19,25 +20,30 @@ from cnnrnn.tasks.task import Batch, Task
 class Translation(Task):
     """Softmax cross-entropy in nats per target token, with teacher forcing.
 
-    Batch: "source" [B, S] and "target" [B, T] int32, each up to its line end and then padded; "source_length" and
-    "target_length" [B], the line end included; "mask" [B].
+    Batch: "source" [B, S] and "target" [B, T] int32, padded after the end of sequence (EOS); "source_length" and
+    "target_length" [B], EOS included; "mask" [B].
 
     Attributes:
       label_smoothing: the share of the probability that the training loss spreads evenly over all tokens.
       beam_size: of the search for a translation, see `beam_search`.
       length_penalty: see `beam_search`.
+      bleu_tokenize: how sacrebleu tokenizes for BLEU; "none" for data that are tokenized.
     """
 
     label_smoothing: Rate = 0.0
-    beam_size: PositiveInt = 1
-    length_penalty: NonNegativeFloat = 0.0
+    beam_size: Resumable[PositiveInt] = 1
+    length_penalty: Resumable[NonNegativeFloat] = 0.0
+    bleu_tokenize: Resumable[Literal["13a", "none", "intl", "char", "zh"]] = "13a"
 
     def init(self, key, batch):
         """See `Task`.
 
         Raises:
-          ValueError: the model ties the embeddings of two vocabularies that differ.
+          ValueError: the model ties the embeddings of two vocabularies that differ; or BLEU would tokenize sentences
+            that are tokenized.
         """
+        if self.info.get("is_tokenized") and self.bleu_tokenize != "none":
+            raise ValueError("the targets are tokenized: they end in ' .' - set task.bleu_tokenize to none")
         if getattr(self.model, "tie_embeddings", None) == "all" and self.info["source"] != self.info["target"]:
             raise ValueError("tie_embeddings is 'all', but the vocabularies differ - set data.joint_vocabulary")
         return self.model.init(key, *self._inputs(batch))
@@ -83,12 +89,11 @@ class Translation(Task):
         """
         run = lambda method, *inputs: self.model.apply(variables, *inputs, method=method)  # noqa: E731
         memory, state = run("encode", source, source_lengths)
-        end = self._target.end
         return beam_search(
             lambda tokens, state: run("step", tokens, state, memory),
             state,
-            start=end,
-            end=end,
+            start=self._target.eos_id,
+            end=self._target.eos_id,
             beam_size=beam_size or self.beam_size,
             max_length=self.info["max_length"],
             num_best=num_best,
@@ -96,28 +101,32 @@ class Translation(Task):
         )
 
     def log_probs(self, variables: dict, batch: Batch) -> jax.Array:
-        """The log-probabilities [B] of the targets, in nats, their line ends included."""
+        """The log-probabilities [B] of the targets, in nats, EOS included."""
         logits = self.forward(variables, (), batch)[0][0]
         nats = optax.softmax_cross_entropy_with_integer_labels(logits, batch["target"])  # [B, T]
         return -jnp.where(jnp.arange(nats.shape[1]) < batch["target_length"][:, None], nats, 0).sum(1)
 
     def score(self, predictions, examples: Sequence[dict]) -> Sums:
-        """BLEU against the first reference; or the error rates of tokens and of whole sequences.
+        """BLEU and chrF against the first reference; or the error rates of tokens and of whole sequences.
 
         Of several references the nearest counts; a sequence is wrong if it is none of them.
         """
         texts = self._texts(predictions)
-        if self.info["score"] == "bleu":
-            return {"bleu": Bleu.of(texts, [example["references"][0] for example in examples])}
-        split = list if self.info["target"]["unit"] == "character" else str.split
-        edits = length = wrong = 0
-        for text, example in zip(texts, examples, strict=True):
-            references = [split(reference) for reference in example["references"]]
-            distances = [edit_distance(split(text), reference) for reference in references]
-            nearest = min(range(len(references)), key=distances.__getitem__)
-            edits, length = edits + distances[nearest], length + len(references[nearest])
-            wrong += distances[nearest] > 0
-        return {"phone_error_rate": ErrorRate(edits, length), "word_error_rate": ErrorRate(wrong, len(texts))}
+        if self.info["score"] == "error_rate":
+            return _error_rates(texts, examples, list if self.info["target"]["unit"] == "character" else str.split)
+        references = [example["references"][0] for example in examples]
+        return {
+            "bleu": Bleu.of(texts, references, self.bleu_tokenize, self.info["lowercase"]),
+            "chrf": Chrf.of(texts, references, self.info["lowercase"]),
+        }
+
+    @property
+    def signatures(self) -> dict[str, str]:
+        """sacrebleu's signatures of BLEU and chrF."""
+        if self.info["score"] == "error_rate":
+            return {}
+        lowercase = self.info["lowercase"]
+        return {"bleu": Bleu.signature(self.bleu_tokenize, lowercase), "chrf": Chrf.signature(lowercase)}
 
     def lines(self, predictions, examples):
         """The translation of each source, and for people also the source and the first reference."""
@@ -134,6 +143,19 @@ class Translation(Task):
         return tokenizer.from_info(self.info["target"])
 
     def _inputs(self, batch: Batch) -> tuple[jax.Array, ...]:
-        """What the model takes: the target is preceded by a line end, and its own line end is only predicted."""
-        before = jnp.roll(batch["target"], 1, axis=1).at[:, 0].set(self._target.end)
+        """What the model takes: the target shifted right, with EOS before its first token."""
+        before = jnp.roll(batch["target"], 1, axis=1).at[:, 0].set(self._target.eos_id)
         return batch["source"], batch["source_length"], before, batch["target_length"]
+
+
+def _error_rates(texts: Sequence[str], examples: Sequence[dict], split: Callable[[str], list[str]]) -> Sums:
+    from rapidfuzz.distance import Levenshtein
+
+    edits = length = wrong = 0
+    for text, example in zip(texts, examples, strict=True):
+        references = [split(reference) for reference in example["references"]]
+        distances = [Levenshtein.distance(split(text), reference) for reference in references]
+        nearest = min(range(len(references)), key=distances.__getitem__)
+        edits, length = edits + distances[nearest], length + len(references[nearest])
+        wrong += distances[nearest] > 0
+    return {"phone_error_rate": ErrorRate(edits, length), "word_error_rate": ErrorRate(wrong, len(texts))}

@@ -4,14 +4,13 @@ checkpoints/<step>/state contains the arrays, checkpoints/<step>/manifest their 
 committed completely or not at all. A damaged one is detected on restore, and the one before it used.
 """
 
-import contextlib
 import json
 import shutil
 import sys
 import zlib
 from logging import getLogger
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +21,17 @@ from flax import serialization, traverse_util
 
 from cnnrnn.command import note
 from cnnrnn.errors import CheckpointError, NumericalError, WorkdirError
-from cnnrnn.optim.nt_asgd import eval_params
 from cnnrnn.training.damage import find_trouble, first_line
 
 Leaves = dict[str, np.ndarray]  # {"params/C1/kernel": array}
+
+
+class Saved(NamedTuple):
+    """A checkpoint that has been read: its step, its arrays, and the record that was saved with them."""
+
+    step: int
+    leaves: Leaves
+    record: dict
 
 
 class Checkpoints:
@@ -77,8 +83,12 @@ class Checkpoints:
                 f"cannot save step {step} in {self.directory}: {first_line(error)} - make room, then run it again"
             ) from error
 
-    def newest(self) -> tuple[int, Leaves, dict] | None:
-        """The newest good checkpoint: step, arrays, record; None if there is none.
+    def newest(self) -> Saved | None:
+        """The newest good checkpoint, None if there is none. See `latest`."""
+        return next(iter(self.latest(1)), None)
+
+    def latest(self, count: int) -> list[Saved]:
+        """The newest good checkpoints, at most `count`, the newest first.
 
         Newer ones that are damaged are renamed to <step>.corrupt. If none is good, nothing is renamed.
 
@@ -88,14 +98,24 @@ class Checkpoints:
         """
         while True:
             steps = self._steps()
-            found, damaged = self._first_good(steps)
+            found, damaged = self._find_good(steps, count)
             if not damaged or self._steps() == steps:  # else another process, which trains, has deleted some of them
                 break
-        if found is None and damaged:
+        if not found and damaged:
             raise CheckpointError(f"every checkpoint in {self.directory} is damaged - train in another --workdir")
         for bad in damaged:
-            self._rename_damaged(bad, used=found[0])
+            self._rename_damaged(bad, used=found[0].step)
         return found
+
+    def delete(self, step: int) -> None:
+        """Deletes the checkpoint of a step, if there is one."""
+        if step in self._steps():
+            self._manager.delete(step)
+
+    def delete_all(self) -> None:
+        """Deletes all checkpoints."""
+        for step in self._steps():
+            self._manager.delete(step)
 
     def close(self) -> None:
         """Waits for what is being written."""
@@ -109,12 +129,14 @@ class Checkpoints:
         except OSError as error:
             raise WorkdirError(f"cannot read {self.directory}: {error.strerror} - check the disk") from error
 
-    def _first_good(self, steps: list[int]) -> tuple[tuple[int, Leaves, dict] | None, list[int]]:
-        """The first checkpoint that can be restored, and the steps before it, which are damaged."""
-        damaged = []
+    def _find_good(self, steps: list[int], count: int) -> tuple[list[Saved], list[int]]:
+        """The first `count` checkpoints that can be restored, and the steps between them, which are damaged."""
+        found, damaged = [], []
         for step in steps:
+            if len(found) == count:
+                break
             try:
-                return (step, *self._read(step)), damaged
+                found.append(Saved(step, *self._read(step)))
             except Exception as error:
                 if trouble := find_trouble(error):
                     path = self.directory / str(step)
@@ -122,7 +144,7 @@ class Checkpoints:
                         f"cannot read {path}: {first_line(trouble)} - check the disk, then run it again"
                     ) from error
                 damaged.append(step)
-        return None, damaged
+        return found, damaged
 
     def _rename_damaged(self, step: int, used: int) -> None:
         path = self.directory / str(step)
@@ -151,50 +173,6 @@ class Checkpoints:
         return leaves, manifest["record"]
 
 
-def to_state(leaves: Leaves, template: Any) -> Any:
-    """Puts restored arrays into the structure of a template, on the host.
-
-    Args:
-      leaves: from `Checkpoints.newest`.
-      template: a state with the shapes and dtypes to expect, from `jax.eval_shape`.
-
-    Raises:
-      CheckpointError: they do not fit: the checkpoint is of another model or optimizer.
-    """
-    raw = jax.eval_shape(lambda state: jax.tree.map(_raw, state), template)
-    tree = serialization.to_state_dict(raw)
-    expected = traverse_util.flatten_dict(tree, sep="/", keep_empty_nodes=True)
-    paths = leaves.keys() | {path for path, leaf in expected.items() if hasattr(leaf, "shape")}
-    for path in sorted(paths, key=lambda path: (not path.startswith("params/"), path)):  # params tell the most
-        saved, wanted = (_shape(arrays.get(path)) for arrays in (leaves, expected))
-        if saved != wanted:
-            hint = "use as many devices as before" if path.startswith("carry/") else "use the config of the run"
-            raise CheckpointError(
-                f"{path} is {saved} in the checkpoint and {wanted} here - {hint}, or choose another --workdir"
-            )
-    filled = traverse_util.unflatten_dict(expected | leaves, sep="/")
-    state = serialization.from_state_dict(raw, filled)
-    return jax.tree.map(lambda want, leaf: jax.random.wrap_key_data(leaf) if _is_key(want) else leaf, template, state)
-
-
-def load_variables(directory: Path) -> dict:
-    """The newest good variables of a model, {"params": ..., and its other collections}, as arrays on the host.
-
-    Args:
-      directory: of the checkpoints.
-
-    Raises:
-      CheckpointError: there is no good checkpoint.
-      WorkdirError: it cannot be read.
-    """
-    with contextlib.closing(Checkpoints(directory)) as checkpoints:
-        found = checkpoints.newest()
-    if found is None:
-        raise CheckpointError(f"no checkpoint in {directory} - train first, with the same --workdir")
-    tree = traverse_util.unflatten_dict(found[1], sep="/")
-    return {"params": eval_params(tree.get("opt_state", {}), tree["params"]), **tree.get("model_state", {})}
-
-
 def _silence_orbax() -> None:
     """Orbax logs every stage, and after damage its threads print tracebacks of what we report in one line."""
     logging.set_verbosity(logging.FATAL)
@@ -217,24 +195,24 @@ def _check_finite(leaves: Leaves, step: int) -> None:
 
 
 def _to_leaves(state: Any) -> Leaves:
-    tree = serialization.to_state_dict(jax.device_get(jax.tree.map(_raw, state)))
+    tree = serialization.to_state_dict(jax.device_get(jax.tree.map(raw_leaf, state)))
     return {path: np.asarray(leaf) for path, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
 
 
-def _raw(leaf: Any) -> Any:
+def raw_leaf(leaf: Any) -> Any:
     """The data of a random key; any other leaf unchanged."""
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
     return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _describe(leaf: np.ndarray) -> list:
-    return [_shape(leaf), zlib.crc32(np.ascontiguousarray(leaf))]
+    return [shape_of(leaf), zlib.crc32(np.ascontiguousarray(leaf))]
 
 
-def _shape(leaf: Any) -> str:
+def shape_of(leaf: Any) -> str:
     return "absent" if leaf is None else f"{np.dtype(leaf.dtype).name}[{','.join(map(str, leaf.shape))}]"
 
 

@@ -9,11 +9,13 @@ import numpy as np
 
 from cnnrnn import metrics
 from cnnrnn.data.dataset import Batch, Dataset
-from cnnrnn.errors import DataError, NumericalError
+from cnnrnn.errors import ConfigError, DataError, NumericalError
 from cnnrnn.metrics import Sums
+from cnnrnn.signatures import did_you_mean
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.accumulator import MAX_IN_FLIGHT
 from cnnrnn.training.parallel import Devices
+from cnnrnn.training.state import TrainState
 from cnnrnn.training.step import eval_step
 
 
@@ -89,3 +91,27 @@ class Evaluator:
         predictions = jax.tree.map(lambda x: np.asarray(x)[valid], predictions)
         lines = self._task.lines(predictions, examples)
         return self._task.score(predictions, examples), dict(zip(indices.tolist(), lines, strict=False))
+
+
+def check_metric(name: str, task: Task, state: TrainState, batch: Batch, dataset: Dataset) -> None:
+    """Refuses the name of a metric that an evaluation does not report. Nothing is compiled.
+
+    Args:
+      name: of the metric.
+      task: the task.
+      state: arrays or their shapes.
+      batch: of the training split.
+      dataset: an evaluated split.
+
+    Raises:
+      ConfigError: there is no such metric.
+    """
+    variables = {"params": state.params, **state.model_state}
+    _, sums = jax.eval_shape(partial(eval_step, task=task), variables, task.init_carry(len(batch["mask"])), batch)
+    names = [*sums]
+    if name not in names and task.has_score:
+        shapes = jax.eval_shape(task.decode, variables, batch)
+        predictions = jax.tree.map(lambda x: np.zeros((1, *x.shape[1:]), x.dtype), shapes)
+        names += task.score(predictions, dataset.examples(np.zeros(1, int)))
+    if name not in names:
+        raise ConfigError(f"train.best_metric is {name}, which no evaluation reports{did_you_mean(name, names)}")

@@ -3,6 +3,7 @@
 A new run, a resumed run and a finished run take the same path: the same command continues.
 """
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
@@ -18,13 +19,15 @@ from cnnrnn.errors import one_line
 from cnnrnn.signatures import PositiveInt, Resumable
 from cnnrnn.tasks.task import Task
 from cnnrnn.training.accumulator import MetricAccumulator
-from cnnrnn.training.checkpoint import Checkpoints, to_state
-from cnnrnn.training.evaluate import Evaluator
+from cnnrnn.training.best import BestCheckpoint, Mode
+from cnnrnn.training.checkpoint import Checkpoints
+from cnnrnn.training.evaluate import Evaluator, check_metric
 from cnnrnn.training.interrupt import StopRequest
 from cnnrnn.training.loader import BatchLoader, DataOn
 from cnnrnn.training.log import Log, describe
 from cnnrnn.training.parallel import make_devices
 from cnnrnn.training.parts import Parts, build_parts, describe_model
+from cnnrnn.training.restore import to_state
 from cnnrnn.training.session import Session
 from cnnrnn.training.state import TrainState, init_state
 from cnnrnn.training.step import check_batchnorm_padding, train_steps
@@ -68,6 +71,8 @@ def fit(
     decode_every: Resumable[PositiveInt | None] = None,
     checkpoint_every: Resumable[PositiveInt | None] = None,
     max_to_keep: Resumable[PositiveInt] = 2,
+    best_metric: Resumable[str | None] = None,
+    best_mode: Resumable[Mode] = "max",
 ) -> dict[str, float]:
     """Trains the model of a task. Resumes from the newest checkpoint in the directory if there is one.
 
@@ -86,7 +91,9 @@ def fit(
         the device at other steps.
       decode_every: the period, in steps, of evaluations that also decode and score, for tasks that define `score`;
         None is at the end only.
-      max_to_keep: the number of checkpoints that are not deleted.
+      max_to_keep: the number of newest checkpoints that are not deleted.
+      best_metric: the metric of the validation split whose best checkpoint is kept too, in best/; None keeps none.
+      best_mode: whether the best value is the smallest or the largest.
 
     Returns:
       The metrics of the last split at the end.
@@ -106,11 +113,15 @@ def fit(
     template = jax.eval_shape(initial, first)
     check_batchnorm_padding(batch, first, template)
     loader = BatchLoader(train_data, devices, data_on)
+    if best_metric is not None:
+        check_metric(best_metric, task, template, first, next(iter(evaluated.values())))
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(workdir.path / "checkpoints", max_to_keep)))
         found = checkpoints.newest()  # before anything is printed or compiled: it may be refused
         description = describe_model(parts, first, template)
         atomic_write(workdir.path / "model.txt", description + "\n")
+        if task.signatures:
+            atomic_write(workdir.path / "signatures.json", json.dumps(task.signatures, indent=2) + "\n")
         echo(f"{description}\n")
         state, step, record = _restore(found, initial, first, template)
         run = Session(
@@ -125,6 +136,9 @@ def fit(
             evaluate=Evaluator(task, devices),
             evaluated=evaluated,
             checkpoints=checkpoints,
+            best=None
+            if best_metric is None
+            else stack.enter_context(closing(BestCheckpoint(workdir.path, best_metric, best_mode))),
             log=stack.enter_context(Log(workdir.path, step, num_steps)),
             directory=workdir.path,
             stop=stack.enter_context(StopRequest()),
@@ -147,7 +161,9 @@ def fit(
         run.evaluate_all()
     if report:
         report(task, run.state.variables, evaluated[run.validation_split], run.log.records, workdir.path)
-    return _print_results(run.log.records, [*evaluated], run.accumulator.seconds, workdir.path)
+    if run.best is not None and run.best.step is not None:
+        echo(f"\nthe best {best_metric} on {run.validation_split} {run.best.value:.4g}, at step {run.best.step}")
+    return _print_results(run.log.records, [*evaluated], task.signatures, run.accumulator.seconds, workdir.path)
 
 
 def _restore(
@@ -161,12 +177,16 @@ def _restore(
     return to_state(leaves, template), step, record
 
 
-def _print_results(records: list[dict], splits: list[str], seconds: float, directory: Path) -> dict[str, float]:
+def _print_results(
+    records: list[dict], splits: list[str], signatures: dict[str, str], seconds: float, directory: Path
+) -> dict[str, float]:
     echo("")
     for split in splits:
         last = [record for record in records if record["split"] == split][-1]
         result = {name: value for name, value in last.items() if name not in ("step", "split")}
         echo(f"{one_line(split)} {describe(result)}   after {last['step']} steps, {seconds:.0f} s of training")
+    for name, signature in signatures.items():
+        echo(f"{name} {signature}")
     inside = directory.is_relative_to(Path.cwd())
     where = one_line(str(directory.relative_to(Path.cwd()) if inside else directory))
     images = "".join(f"{file.name}, " for file in sorted(directory.glob("*.png")))

@@ -12,6 +12,7 @@ from cnnrnn.errors import DataError, Interrupted, one_line
 from cnnrnn.metrics import Sums
 from cnnrnn.optim.nt_asgd import on_evaluation
 from cnnrnn.training.accumulator import MetricAccumulator
+from cnnrnn.training.best import BestCheckpoint
 from cnnrnn.training.checkpoint import Checkpoints
 from cnnrnn.training.evaluate import Evaluator
 from cnnrnn.training.interrupt import StopRequest
@@ -43,6 +44,7 @@ class Session:
     evaluate: Evaluator
     evaluated: dict[str, Dataset]
     checkpoints: Checkpoints
+    best: BestCheckpoint | None
     log: Log
     directory: Path
     stop: StopRequest
@@ -74,9 +76,14 @@ class Session:
         self.saved_step = self.step
 
     def validate(self) -> None:
-        """Evaluates the validation split, and passes its loss to the optimizer (see `nt_asgd.on_evaluation`)."""
+        """Evaluates the validation split, and passes its loss to the optimizer (see `nt_asgd.on_evaluation`).
+
+        If it is the best evaluation of the run, the state is saved as the best checkpoint.
+        """
         values = self._evaluate_split(self.validation_split)
         self.validated = values is not None
+        if self.validated and self.best is not None:
+            self.best.update(self.step, self.state, values)
         if self.validated and self.eval_every and self.step % self.eval_every == 0:  # a longer run would do it too
             self.state = self.state.replace(opt_state=on_evaluation(self.state.opt_state, values["loss"]))
 
@@ -133,5 +140,10 @@ class Session:
     def _keep_lines(self, split: str, lines: list[tuple[str, str]]) -> None:
         """Writes the predictions to a file, one a line, and shows three of them."""
         atomic_write(self.directory / f"predictions.{one_line(split)}.txt", "".join(f"{line}\n" for line, _ in lines))
-        for _, shown in lines[:: max(1, len(lines) // NUM_SHOWN)][:NUM_SHOWN]:
-            echo(f"  {one_line(shown)}")
+        show(lines)
+
+
+def show(lines: list[tuple[str, str]]) -> None:
+    """Prints three of the predictions of an evaluation, see `Task.lines`."""
+    for _, shown in lines[:: max(1, len(lines) // NUM_SHOWN)][:NUM_SHOWN]:
+        echo(f"  {one_line(shown)}")

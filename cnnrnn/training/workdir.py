@@ -81,17 +81,9 @@ class Workdir:
           WorkdirError: the data are not those of the run.
         """
         file = self.path / "dataset.json"
-        info = dict(infos["train"])
-        for split in infos.keys() - {"train"}:
-            info[split] = {key: value for key, value in infos[split].items() if infos["train"].get(key) != value}
-        info = json.loads(json.dumps(info))
+        info = _merge_infos(infos)
         if self._has_checkpoint and file.exists():
-            old = {key: value for key, value in _read_json(file).items() if key != SUMMARY}
-            if changed := [key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key)]:
-                raise WorkdirError(
-                    f"the data of the run in {self.path} had another {changed[0]} - "
-                    "give the same, or choose another --workdir"
-                )
+            check_dataset_info(self.path, infos)
         atomic_write(file, json.dumps(info | {SUMMARY: summaries or {}}, indent=2) + "\n")
 
     def _acquire(self) -> None:
@@ -112,13 +104,32 @@ class Workdir:
         if self._has_checkpoint and not file.exists():
             raise WorkdirError(f"{self.path} contains checkpoints but no config.json - choose another --workdir")
         if self._has_checkpoint:
-            for field, (old, new) in configs.differences(_read_config(file), config).items():
-                if not configs.is_resumable(config, field):
-                    raise ConfigError(
-                        f"{field} is {_or_default(new)} but the run in {self.path} has {_or_default(old)} - "
-                        "choose another --workdir"
-                    )
+            check_config(self.path, _read_config(file), config)
         atomic_write(file, config_file.dump(config))
+
+
+def check_dataset_info(path: Path, infos: dict[str, dict]) -> None:
+    """Checks that the data are those of the run in a directory, see `Workdir.verify_dataset_info`."""
+    old = {key: value for key, value in _read_json(path / "dataset.json").items() if key != SUMMARY}
+    info = _merge_infos(infos)
+    if changed := [key for key in sorted(old.keys() | info.keys()) if old.get(key) != info.get(key)]:
+        raise WorkdirError(
+            f"the data of the run in {path} had another {changed[0]} - give the same, or choose another --workdir"
+        )
+
+
+def check_config(path: Path, old: ConfigDict, new: ConfigDict) -> None:
+    """Checks that only resumable fields of the config of the run in a directory have changed.
+
+    Raises:
+      ConfigError: another field has.
+    """
+    for field, (before, after) in configs.differences(old, new).items():
+        if not configs.is_resumable(new, field):
+            raise ConfigError(
+                f"{field} is {_or_default(after)} but the run in {path} has {_or_default(before)} - "
+                "choose another --workdir"
+            )
 
 
 def read_run(path: str) -> Run:
@@ -152,6 +163,16 @@ def atomic_write(file: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             part.unlink()
         raise WorkdirError(f"cannot write {file}: {error.strerror} - make room, then run it again") from error
+
+
+def _merge_infos(infos: dict[str, dict]) -> dict:
+    """The info of a run, as it is read from JSON: that of the training split, and where the others differ from it."""
+    train = infos["train"]
+    others = {split: info for split, info in infos.items() if split != "train"}
+    differing = {
+        split: {key: value for key, value in info.items() if train.get(key) != value} for split, info in others.items()
+    }
+    return json.loads(json.dumps(train | differing))
 
 
 def _check_path(path: str) -> None:

@@ -2,16 +2,18 @@
 
 import gzip
 import json
+import zipfile
 
 import numpy as np
 import pytest
+from conftest import prepare_set
 
 from cnnrnn.data import tokenizer
 from cnnrnn.data.bitext import pairs
 from cnnrnn.errors import DataError
 
 TABLE = [f"{word}\t{word.upper()} x" for word in ("ab", "ba", "abba", "baab", "aab", "bba", "a", "b", "aaa", "bbb")]
-UNITS = dict(source_unit="character", target_unit="token")
+UNITS = dict(source_unit="character", target_unit="whitespace")
 
 
 def write(file, lines, end="\n"):
@@ -51,8 +53,8 @@ def test_a_batch_is_what_the_task_takes(tmp_path):
         assert batch["source"].shape == batch["target"].shape and batch["source"].dtype == np.int32
         for row in np.flatnonzero(batch["mask"]):
             ids, length = batch["source"][row], batch["source_length"][row]
-            assert ids[length - 1] == source.end and not ids[length:].any()
-            assert batch["target"][row][batch["target_length"][row] - 1] == target.end
+            assert ids[length - 1] == source.eos_id and not ids[length:].any()
+            assert batch["target"][row][batch["target_length"][row] - 1] == target.eos_id
             seen[source.decode(ids.tolist())] = (target.decode(batch["target"][row].tolist()),)
     assert seen == texts(train)
     assert train.dims == {"source_vocab_size": source.size, "target_vocab_size": target.size}
@@ -79,6 +81,44 @@ def test_a_folder_with_a_file_for_each_language(tmp_path, capsys):
     assert splits["train"].info["source"] == splits["train"].info["target"] and splits["train"].info["score"] == "bleu"
     swapped = pairs(0, source=str(tmp_path), languages=("de", "en"), test="test_a", swap=True, **units)
     assert texts(swapped["test"]) == {"test_a one": ("test_a eins",), "three": ("drei",)}
+
+
+def test_a_zip_with_one_table(tmp_path):
+    """As Tatoeba's: beside the table there is a text about it, and each line has a third column."""
+    file = tmp_path / "deu-eng.zip"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("_about.txt", "pairs")
+        archive.writestr("deu.txt", "".join(f"{line}\tCC-BY 2.0\n" for line in TABLE))
+    found = everything(pairs(0, source=str(file), held_out=0.3, **UNITS))
+    assert found == {line.split("\t")[0]: (line.split("\t")[1],) for line in TABLE}
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("more/other.tsv", "a\tb\n")
+    with pytest.raises(DataError, match="has 2 text files, deu.txt, more/other.tsv - unpack it and name one"):
+        pairs(0, source=str(file), **UNITS)
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(DataError, match="cannot read .*deu-eng.zip: .* - replace it"):
+        pairs(0, source=str(file), **UNITS)
+
+
+def test_a_prepared_set(tmp_path):
+    import tensorflow_datasets as tfds
+
+    splits = {
+        split: [{"de": f"{split} eins", "en": f"{split} one"}, {"de": "", "en": "lost"}, {"de": "zwei", "en": "two"}]
+        for split in ("train", "validation", "test")
+    }
+    settings = dict(data_dir=str(tmp_path), source_unit="word", target_unit="word")
+    prepare_set(tmp_path, tfds.features.Translation(["de", "en"]), splits, supervised_keys=("de", "en"))
+    found = pairs(0, source="tfds:made", **settings)
+    assert texts(found["validation"]) == {"validation eins": ("validation one",), "zwei": ("two",)}
+    turned = pairs(0, source="tfds:made", languages=("en", "de"), **settings)
+    assert texts(turned["test"]) == {"test one": ("test eins",), "two": ("zwei",)}
+    with pytest.raises(DataError, match="has the features de, en - name two of them, data.languages"):
+        pairs(0, source="tfds:made", languages=("en", "fr"), **settings)
+    for file in tmp_path.rglob("*.array_record*"):
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(DataError, match="the records in .* are damaged: .* - prepare the set again"):
+        pairs(0, source="tfds:made", **settings)
 
 
 def test_pronunciations_of_a_lexicon(tmp_path):
@@ -146,7 +186,7 @@ def test_one_sentence_is_in_one_split(tmp_path):
     lexicon = [f"{word}\tT{word[0]} {n}" for word in words for n in "KT"]
     write(tmp_path / "l" / "g014b2b.train", lexicon)
     write(tmp_path / "l" / "g014b2b.ref", ["red\tR EH D", "read\tR EH D"])
-    units = dict(source_unit="token", target_unit="character")
+    units = dict(source_unit="whitespace", target_unit="character")
     swapped = pairs(0, source=str(tmp_path / "l"), swap=True, held_out=0.3, **units)
     assert texts(swapped["test"]) == {"R EH D": ("red", "read")}
     assert not texts(swapped["train"]).keys() & texts(swapped["validation"]).keys()

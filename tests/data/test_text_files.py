@@ -12,7 +12,7 @@ from cnnrnn.data.vocabulary import tokenize
 from cnnrnn.errors import DataError
 
 
-@pytest.mark.parametrize("unit", ["word", "token"])
+@pytest.mark.parametrize("unit", ["word", "whitespace"])
 @pytest.mark.parametrize("separator", ["\x1c", "\x1f", "\v", "\u3000"])
 def test_whitespace_is_the_same_in_blocks_and_in_tokens(unit, separator):
     words = f"one {separator}two{separator} three{separator}{separator}\n{separator}four"

@@ -34,7 +34,7 @@ def test_blocks_are_the_normalised_text_and_divide_no_word(texts, block_size):
     whole = "\n".join(map(normalise, texts))
     blocks = [text for text, _ in read_blocks([text.encode() for text in texts], block_size)]
     assert "".join(blocks) == whole
-    for unit in ("character", "word", "token"):
+    for unit in ("character", "word", "whitespace"):
         assert [token for block in blocks for token in tokenize(block, unit)[0]] == tokenize(whole, unit)[0]
 
 
@@ -104,7 +104,7 @@ def test_a_text_is_found_whatever_its_capitals_and_its_splits(tmp_path):
         ("character", BOOK, np.uint8),
         ("word", " ".join(f"w{number}" for number in range(250)), np.uint8),
         ("word", " ".join(f"w{number}" for number in range(400)), np.uint16),
-        ("token", " ".join(f"w{number}" for number in range(70_000)), np.uint32),
+        ("whitespace", " ".join(f"w{number}" for number in range(70_000)), np.uint32),
     ],
 )
 def test_tokens_are_kept_in_the_smallest_type_and_batches_are_int32(unit, text, dtype):
@@ -119,7 +119,7 @@ def test_tokens_are_kept_in_the_smallest_type_and_batches_are_int32(unit, text, 
     assert words == [word if word in known else "<unk>" for word in tokenize(text, unit)[0]]
 
 
-@pytest.mark.parametrize("unit", ["character", "word", "token"])
+@pytest.mark.parametrize("unit", ["character", "word", "whitespace"])
 def test_a_long_text_is_encoded_once_and_mapped(tmp_path, monkeypatch, capsys, unit):
     texts = {WHOLE: [write(tmp_path / "a.txt")]}
     settings = dict(unit=unit, vocab_size=50, held_out=0.2, directory=tmp_path / "stored")
@@ -142,7 +142,7 @@ def test_a_long_text_is_encoded_once_and_mapped(tmp_path, monkeypatch, capsys, u
 def test_another_text_or_another_rule_is_encoded_again(tmp_path):
     texts, seen = {WHOLE: [write(tmp_path / "a.txt")]}, set()
     settings = dict(unit="word", vocab_size=50, held_out=0.2, directory=tmp_path / "stored", min_stored_size=1)
-    for change in ({}, {"unit": "token"}, {"vocab_size": 40}, {"held_out": 0.1}):
+    for change in ({}, {"unit": "whitespace"}, {"vocab_size": 40}, {"held_out": 0.1}):
         encode(texts, **settings | change)
         assert len(new := {*(tmp_path / "stored").iterdir()} - seen) == 1
         seen |= new

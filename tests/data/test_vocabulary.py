@@ -16,14 +16,14 @@ from cnnrnn.errors import DataError
     [
         ("character", list("Don't go.\n")),
         ("word", ["Don't", "go", ".", "\n"]),
-        ("token", ["Don't", "go.", "\n"]),
+        ("whitespace", ["Don't", "go.", "\n"]),
     ],
 )
 def test_what_a_token_is(unit, tokens):
     assert tokenize("Don't go.\n", unit)[0] == tokens
 
 
-@given(st.text(max_size=60), st.sampled_from(["character", "word", "token"]))
+@given(st.text(max_size=60), st.sampled_from(["character", "word", "whitespace"]))
 def test_every_character_belongs_to_one_token(text, unit):
     tokens, characters = tokenize(text, unit)
     assert len(tokens) == len(characters)
@@ -84,9 +84,9 @@ def test_a_token_that_never_occurred_is_refused_with_its_neighbour():
         vocabulary.encode(["sky", "cloud"])
 
 
-@pytest.mark.parametrize("unit", ["character", "word", "token"])
+@pytest.mark.parametrize("unit", ["character", "word", "whitespace"])
 def test_text_comes_back(unit):
-    text = "(Well, well)\nthe sky!" if unit != "token" else "well , well\nthe sky !"
+    text = "(Well, well)\nthe sky!" if unit != "whitespace" else "well , well\nthe sky !"
     tokens, _ = tokenize(text, unit)
     vocabulary = Vocabulary.from_info(Vocabulary.build(unit, tokens, [], 99).info)
     assert vocabulary.decode(vocabulary.encode(tokens)) == text

@@ -22,7 +22,7 @@ def make(score, memory_size=H, seed=0):
 
 
 def attend(layer, queries, states, mask):
-    return layer(queries, layer.remember(states, mask))
+    return layer(queries, layer.make_memory(states, mask))
 
 
 def in_numpy(score, params, queries, states):

@@ -18,7 +18,7 @@ def answer(request, run, workdir):
             raise DataError(f"{word!r} has a letter {min(other)!r} that the run does not know - leave it out")
     source = Words([*request.inputs], run.info["symbols"])
     batch = collate([source[index] for index in range(len(source))], int(source.lengths.max()))
-    task, variables = load_task(run, workdir)
+    task, variables = load_task(request, run, workdir)
     batch["mask"] = np.ones(len(source), np.float32)
     words = [*task.words(jax.device_get(jax.jit(task.decode)(variables, batch)))]
     document = [{"word": word, "reversed": reverse} for word, reverse in zip(request.inputs, words, strict=True)]

@@ -6,15 +6,17 @@ import numpy as np
 import optax
 import pytest
 
-from cnnrnn.metrics import Bleu, compute, edit_distance, merge
+from cnnrnn.errors import DataError
+from cnnrnn.metrics import Bleu, Chrf, compute, merge
 from cnnrnn.models.seq2seq import Seq2Seq
 from cnnrnn.tasks.translation import Translation
 
 INFO = {
     "source": {"unit": "character", "tokens": ["\n", "a", "b"]},
-    "target": {"unit": "token", "tokens": ["\n", "A", "B", "C"]},
+    "target": {"unit": "whitespace", "tokens": ["\n", "A", "B", "C"]},
     "max_length": 6,
     "score": "error_rate",
+    "lowercase": False,
 }
 BATCH = {
     "source": np.array([[1, 2, 0, 0], [2, 0, 0, 0], [1, 0, 0, 0]]),
@@ -75,20 +77,49 @@ def test_error_rates_take_the_nearest_reference():
     assert compute(sums) == pytest.approx({"phone_error_rate": 2 / 5, "word_error_rate": 1 / 3})
 
 
-def test_bleu_is_the_sum_of_its_parts_and_sacrebleus():
+def test_error_rates_are_those_of_jiwer():
+    jiwer = pytest.importorskip("jiwer")
+    task, _ = make()
+    predictions = np.random.default_rng(0).integers(0, 4, (30, 6))
+    references = [" ".join(row) for row in np.array(["A", "B", "C"])[np.random.default_rng(1).integers(0, 3, (30, 5))]]
+    texts = [task._target.decode(row) for row in predictions]
+    scores = compute(task.score(predictions, [{"references": (one,)} for one in references]))
+    assert scores["phone_error_rate"] == pytest.approx(jiwer.wer(references, texts))
+    assert scores["word_error_rate"] == np.mean([a != b for a, b in zip(texts, references, strict=True)])
+
+
+def test_bleu_and_chrf_are_sums_of_their_parts_and_sacrebleus():
     metrics = pytest.importorskip("sacrebleu.metrics")
     hypotheses = ["the dog sees a house.", "a cat", "they went to the old house", "no"]
-    references = ["the dog sees the house.", "a cat sat there", "they went to an old house", "yes"]
-    parts = [{"bleu": Bleu.of(hypotheses[i : i + 2], references[i : i + 2])} for i in (0, 2)]
-    expected = metrics.BLEU().corpus_score(hypotheses, [references]).score
-    assert compute(merge(*parts))["bleu"] == pytest.approx(expected, abs=1e-9) and 20 < expected < 90
+    references = ["the dog sees the house.", "A cat sat there", "they went to an old house", "yes"]
+    for lowercase in (False, True):
+        parts = [
+            {
+                "bleu": Bleu.of(hypotheses[i : i + 2], references[i : i + 2], lowercase=lowercase),
+                "chrf": Chrf.of(hypotheses[i : i + 2], references[i : i + 2], lowercase=lowercase),
+            }
+            for i in (0, 2)
+        ]
+        theirs = metrics.BLEU(lowercase=lowercase), metrics.CHRF(lowercase=lowercase)
+        expected = [metric.corpus_score(hypotheses, [references]).score for metric in theirs]
+        assert list(compute(merge(*parts)).values()) == pytest.approx(expected, abs=1e-9)
+        assert 20 < min(expected) and max(expected) < 90
     task = Translation(make()[0].model, INFO | {"score": "bleu"})
-    sums = task.score(np.array([[1, 2, 0, 0]]), [{"references": ("A B C",)}])
-    assert sums["bleu"].length == 2 and sums["bleu"].reference_length == 3
+    assert task.score(np.array([[1, 2, 0, 0]]), [{"references": ("A B C",)}])["bleu"].statistics[:2].tolist() == [2, 3]
+    assert "case:mixed" in task.signatures["bleu"] and "tok:13a" in task.signatures["bleu"]
+    assert set(task.signatures) == {"bleu", "chrf"} and not make()[0].signatures
 
 
-def test_edit_distance_of_nothing():
-    assert edit_distance("", "abc") == 3 and edit_distance("abc", "") == 3 and edit_distance("ab", "ab") == 0
+def test_tokenized_sentences_are_not_tokenized_again():
+    pytest.importorskip("sacrebleu")
+    tokenized, raw = ["a dog ."] * 100, ["a dog."] * 100
+    for hypotheses, references in ((tokenized, raw), (raw, tokenized)):
+        with pytest.raises(DataError, match="are tokenized: they end in ' .' - set task.bleu_tokenize to none"):
+            Bleu.of(hypotheses, references)
+    assert Bleu.of(tokenized, tokenized, tokenize="none").compute() < 100.01
+    task = Translation(make()[0].model, INFO | {"is_tokenized": True})
+    with pytest.raises(ValueError, match="set task.bleu_tokenize to none"):
+        task.init(jax.random.key(0), BATCH)
 
 
 def test_it_learns_one_batch():

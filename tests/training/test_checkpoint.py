@@ -12,10 +12,12 @@ import optax
 import pytest
 from conftest import shapes_dataset
 
-from cnnrnn.errors import CheckpointError, NumericalError, WorkdirError
+from cnnrnn.errors import CheckpointError, ConfigError, NumericalError, WorkdirError
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.tasks.classification import Classification
-from cnnrnn.training.checkpoint import Checkpoints, load_variables, to_state
+from cnnrnn.training.best import BestCheckpoint
+from cnnrnn.training.checkpoint import Checkpoints
+from cnnrnn.training.restore import load_variables, to_state
 from cnnrnn.training.state import init_state
 
 # After some damage a thread of Orbax finds its event loop closed.
@@ -111,15 +113,66 @@ def test_damaged_arrays_are_detected(tmp_path, state, damage):
 
 
 def test_when_all_are_damaged_that_is_the_error(tmp_path, state):
-    save(tmp_path, state, 1)
-    for file in (tmp_path / "1" / "manifest").rglob("metadata"):
+    directory = tmp_path / "checkpoints"
+    save(directory, state, 1)
+    for file in (directory / "1" / "manifest").rglob("metadata"):
         file.write_text("{}")
     with pytest.raises(CheckpointError, match="every checkpoint"):
         load_variables(tmp_path)
-    assert (tmp_path / "1").is_dir()  # reading alone renames nothing
+    assert (directory / "1").is_dir()  # reading alone renames nothing
     for _ in range(2):  # the second time, too
         with pytest.raises(CheckpointError, match="every checkpoint"):
-            Checkpoints(tmp_path, max_to_keep=5).newest()
+            Checkpoints(directory, max_to_keep=5).newest()
+
+
+def scaled(state, factor: float):
+    return state.replace(params=jax.tree.map(lambda x: x * factor, state.params))
+
+
+def test_the_newest_are_averaged(tmp_path, state):
+    with closing(Checkpoints(tmp_path / "checkpoints", max_to_keep=5)) as checkpoints:
+        for step in (1, 2, 3, 6):
+            checkpoints.save(step, scaled(state, step), {})
+    for average, factor in ((1, 6), (2, 4.5), (4, 3)):
+        mean = load_variables(tmp_path, average=average)["params"]
+        jax.tree.map(lambda x, y, f=factor: np.testing.assert_allclose(x, f * y, rtol=1e-6), mean, state.params)
+        assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(mean))
+    with pytest.raises(CheckpointError, match="has 4 checkpoints, fewer than --average, 5 - lower it"):
+        load_variables(tmp_path, average=5)
+    for file in (tmp_path / "checkpoints" / "3" / "manifest").rglob("metadata"):
+        file.write_text("{}")
+    mean = load_variables(tmp_path, average=2)["params"]  # of 6 and 2
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, 4 * y, rtol=1e-6), mean, state.params)
+
+
+def test_the_best_is_kept(tmp_path, state):
+    """By its value, in a second start too, and whichever step it has."""
+
+    def evaluate(*values: tuple[int, dict], mode="max"):
+        with closing(BestCheckpoint(tmp_path, "bleu", mode)) as best:
+            for step, metrics in values:
+                best.update(step, scaled(state, step), metrics)
+            return best.step, best.value
+
+    def kept():
+        (saved,) = Checkpoints(tmp_path / "best").latest(9)
+        params = load_variables(tmp_path, "best")["params"]
+        jax.tree.map(lambda x, y: np.testing.assert_array_equal(x, saved.step * y), params, state.params)
+        return saved.step
+
+    with pytest.raises(CheckpointError, match="keeps no best checkpoint - train with a train.best_metric"):
+        load_variables(tmp_path, "best")
+    assert evaluate((1, {"bleu": 3.0}), (2, {"loss": 9.0}), (3, {"bleu": 5.0}), (4, {"bleu": 5.0})) == (3, 5.0)
+    assert kept() == 3
+    assert evaluate((2, {"bleu": 4.0})) == (3, 5.0) and kept() == 3
+    assert evaluate((2, {"bleu": 6.0})) == (2, 6.0) and kept() == 2  # killed, and continued from before
+    assert evaluate((2, {"bleu": 7.0})) == (2, 7.0) and kept() == 2
+    assert evaluate((9, {"bleu": 1.0}), mode="min") == (9, 1.0) and kept() == 9
+    for file in (tmp_path / "best" / "9" / "manifest").rglob("metadata"):
+        file.write_text("{}")
+    assert evaluate((9, {"bleu": 2.0})) == (9, 2.0) and kept() == 9  # it was damaged
+    with pytest.raises(ConfigError, match="leave out --checkpoint=best"):
+        load_variables(tmp_path, "best", average=2)
 
 
 def test_the_same_step_may_be_damaged_twice(tmp_path, state):

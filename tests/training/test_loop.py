@@ -107,6 +107,50 @@ def test_with_a_carry_and_an_average_it_ends_with_the_same_bits(tmp_path, parall
     assert any(path.startswith("carry/") and any(leaf) for path, leaf in unbroken[0].items())
 
 
+@pytest.mark.parametrize("parallel", ["jit", "pmap"])
+def test_translation_ends_with_the_same_bits(tmp_path, parallel, monkeypatch):
+    """With buckets, dropout, and the best checkpoint, which is that of the unbroken run."""
+    pytest.importorskip("sacrebleu")
+    words = [f"{a}{b}{c}" for a in "ab" for b in "abc" for c in ("", "a", "ba", "abc")]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{word}\t{word[::-1]}\n" for word in words))
+    config = ConfigDict(
+        dict(
+            seed=0,
+            task=dict(name="translation.Translation", label_smoothing=0.1),
+            model=dict(name="seq2seq.Seq2Seq", hidden_size=8, output_dropout_rate=0.5, input_feeding=True),
+            data=dict(
+                name="bitext.pairs",
+                source=str(tmp_path / "pairs.tsv"),
+                target_unit="character",
+                max_length=8,
+                held_out=0.2,
+                batch_size=4,
+                num_buckets=2,
+            ),
+            optim=dict(name="adam", learning_rate=0.01),
+            train=dict(
+                num_steps=12,
+                log_every=4,
+                eval_every=3,
+                decode_every=6,
+                checkpoint_every=6,
+                best_metric="loss",
+                best_mode="min",
+                parallel=parallel,
+            ),
+        )
+    )
+    loop.train(config, str(tmp_path / "unbroken"))
+    train_and_stop(config, tmp_path / "broken", monkeypatch, "advance", 8)
+    loop.train(config, str(tmp_path / "broken"))
+    assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
+    runs = [Checkpoints(tmp_path / name / "best").newest() for name in ("broken", "unbroken")]
+    assert runs[0].step == runs[1].step and runs[0].record == runs[1].record
+    config.train.best_metric = "blue"
+    with pytest.raises(ConfigError, match="best_metric is blue, which no evaluation reports - did you mean bleu?"):
+        loop.train(config, str(tmp_path / "broken"))
+
+
 def test_stopped_and_told_to_end_there_it_is_evaluated(tmp_path, config, monkeypatch):
     train_and_stop(config, tmp_path, monkeypatch, "write", 4)
     config.train.num_steps = 4

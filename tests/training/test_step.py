@@ -17,8 +17,10 @@ from cnnrnn.metrics import split_steps
 from cnnrnn.models.batchnorm_net import BatchNormNet
 from cnnrnn.models.convnet import ConvNet
 from cnnrnn.models.recurrent_lm import RecurrentLM
+from cnnrnn.models.seq2seq import Seq2Seq
 from cnnrnn.tasks.classification import Classification
 from cnnrnn.tasks.language_modelling import LanguageModelling
+from cnnrnn.tasks.translation import Translation
 from cnnrnn.training.parallel import make_devices
 from cnnrnn.training.state import init_state
 from cnnrnn.training.step import eval_step, train_step, train_steps
@@ -227,3 +229,19 @@ class Sequences:
         rng = np.random.default_rng(index)
         image = rng.integers(0, 256, (self.lengths[index], 1, 1)).astype(np.uint8)
         return {"image": image, "label": np.int32(index % 3)}
+
+
+def test_jit_equals_pmap_in_translation():
+    """Buckets of two lengths, with fewer pairs than devices in some."""
+    info = {"source": {"unit": "character", "tokens": ["\n", "a", "b"]}, "max_length": 9}
+    task = Translation(Seq2Seq(3, 3, hidden_size=4), info | {"target": info["source"]}, label_smoothing=0.1)
+    rng, batches = np.random.default_rng(0), []
+    for length, count in ((4, 3), (7, 6), (4, 5)):
+        lengths = {name: rng.integers(2, length + 1, 6) for name in ("source_length", "target_length")}
+        tokens = {name: rng.integers(1, 3, (6, length)).astype(np.int32) for name in ("source", "target")}
+        batches.append(tokens | lengths | {"mask": (np.arange(6) < count).astype(np.float32)})
+    (params, history), (params_pmap, history_pmap) = (
+        train(name, optax.sgd(0.1), batches, task) for name in ("jit", "pmap")
+    )
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=0, atol=1e-6), params, params_pmap)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-5), history, history_pmap)

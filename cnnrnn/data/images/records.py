@@ -2,8 +2,6 @@
 
 import dataclasses
 import io
-import os
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,11 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cnnrnn.data.prepared import open_prepared
 from cnnrnn.errors import DataError
-from cnnrnn.signatures import did_you_mean
 
-HOMES = ("~/.cache/cnnrnn/datasets", "~/tensorflow_datasets")
-SOURCE = re.compile(r"(?P<name>\w+)(/(?P<config>\w[\w.+-]*))?(:(?P<version>\d[\w.]*))?")
 SAMPLE_SIZE = 100  # labels that are read to see whether a split has any
 
 
@@ -89,8 +85,7 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
     """A prepared set.
 
     Args:
-      source: "NAME", "NAME/CONFIG", "NAME:VERSION" or "NAME/CONFIG:VERSION"; by default the newest version.
-      data_dir: the folder of prepared sets; None is each of `HOMES`.
+      source, data_dir: see `open_prepared`.
 
     Returns:
       The names of the classes; the splits, "train" first; and the shape [H, W, C] of all images if there is one.
@@ -100,15 +95,8 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
     """
     import tensorflow_datasets as tfds
 
-    folder = _find_folder(source, [data_dir] if data_dir else HOMES)
-    try:
-        builder = tfds.builder_from_directory(folder)
-        features, kind = builder.info.features, builder.info.file_format.value
-        files_of = {split: builder.info.splits[split].file_instructions for split in builder.info.splits}
-    except Exception as error:  # features that need a package, a file that is no JSON, ...
-        raise DataError(f"{folder} is no prepared set that can be opened: {error} - prepare it again") from error
-    if kind != "array_record":
-        raise DataError(f"{folder} is prepared as {kind} - prepare it with file_format='array_record'")
+    builder, folder, files_of = open_prepared(source, data_dir)
+    features = builder.info.features
     features = features if isinstance(features, tfds.features.FeaturesDict) else {}
     image = _find_feature(features, _is_image, "image", builder, folder)
     label = _find_feature(
@@ -116,14 +104,10 @@ def open_records(source: str, data_dir: str | None) -> tuple[list[str], dict[str
     )
     names = features[label].names
     needed = tfds.features.FeaturesDict({name: features[name] for name in (image, label)})
-    if "train" not in files_of:
-        raise DataError(f"no split train in {folder}, only {', '.join(files_of)} - name another set")
     splits = {}
     for split in ("train", "validation", "test"):
         if split in files_of:
             files = files_of[split]
-            if missing := next((f.filename for f in files if not Path(f.filename).is_file()), None):
-                raise DataError(f"no file {missing} - prepare the set again")
             records = builder.as_data_source(split).data_source
             known = "\n".join(f"{Path(f.filename).name} {f.examples_in_shard}" for f in files)
             where, fingerprint = f"{split} in {folder}", zlib.crc32(known.encode())
@@ -172,37 +156,3 @@ def _find_feature(features, fits, what: str, builder, folder: Path) -> str:
         others = f", only {', '.join(sorted(features))}" if features and not found else ""
         raise DataError(f"{several} in {folder}{others} - name a set of images with one label each")
     return found[0]
-
-
-def _find_folder(source: str, homes: Sequence[str]) -> Path:
-    """The folder of a set's newest version that fits."""
-    asked = SOURCE.fullmatch(source)
-    if not asked:
-        raise DataError(f"tfds:{source} is no name of a set - write tfds:NAME, tfds:NAME/CONFIG or tfds:NAME:VERSION")
-    homes = [Path(os.path.expanduser(home)) for home in homes]
-    for home in homes:
-        folders = [file.parent for file in _glob(home / asked["name"], "**/dataset_info.json")]
-        found = [(folder.relative_to(home / asked["name"]).parts, folder) for folder in folders]  # (config?, version)
-        found = [(parts, folder) for parts, folder in found if parts]
-        if asked["config"]:
-            found = [(parts, folder) for parts, folder in found if parts[:-1] == (asked["config"],)]
-        if asked["version"]:
-            found = [(parts, folder) for parts, folder in found if parts[-1:] == (asked["version"],)]
-        configs = sorted({parts[0] for parts, _ in found if len(parts) > 1})
-        if len(configs) > 1:
-            raise DataError(
-                f"{asked['name']} in {home} has the configs {', '.join(configs)} - name one, tfds:NAME/CONFIG"
-            )
-        if found:
-            return max(found, key=lambda pair: [int(number) for number in re.findall(r"\d+", pair[0][-1])])[1]
-    levels = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")  # without and with a config
-    files = [(file, home) for home in homes for level in levels for file in _glob(home, level)]
-    known = sorted({"/".join(file.relative_to(home).parts[:-2]) for file, home in files})
-    existing = f" - there are {', '.join(known)}" if known else " - prepare it there first, or set data.data_dir"
-    where = " or ".join(map(str, homes))
-    raise DataError(f"no prepared set {source} in {where}{did_you_mean(source, known, otherwise=existing)}")
-
-
-def _glob(folder: Path, pattern: str) -> Iterator[Path]:
-    """The files below a folder that fit a pattern. None if the name of the folder is more than the system takes."""
-    return folder.glob(pattern) if os.path.isdir(folder) else iter(())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, assert_refused, run_command
+from conftest import ROOT, assert_refused, prepare_set, run_command
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -294,23 +294,6 @@ def test_the_current_folder_is_a_set(folder, monkeypatch):
 # --- sets that TFDS has prepared
 
 
-def prepare(home: Path, features: dict, splits: dict[str, list[dict]], name: str = "Made", **how) -> None:
-    """Prepares a set from examples."""
-    import tensorflow_datasets as tfds
-
-    def info(self):
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features), description="made")
-
-    def generate(self, _):
-        return {split: iter(enumerate(examples)) for split, examples in splits.items()}
-
-    members = dict(VERSION=tfds.core.Version("1.0.0"), _info=info, _split_generators=generate)
-    members |= dict(_generate_examples=None, __module__=__name__, pkg_dir_path=home)
-    builder = type(name, (tfds.core.GeneratorBasedBuilder,), members, skip_registration=True)
-    tfds.disable_progress_bar()
-    builder(data_dir=home, file_format=how.get("file_format", "array_record")).download_and_prepare()
-
-
 def photo(number: int) -> bytes:
     """An encoded image whose color is its number."""
     import io
@@ -336,7 +319,7 @@ def examples(numbers, **more) -> list[dict]:
 
 def test_a_prepared_set_is_found_and_its_unlabelled_split_left_out(tmp_path):
     splits = {"train": examples(range(20)), "validation": examples(range(5)), "test": examples(range(4), kind=-1)}
-    prepare(tmp_path, features(), splits)
+    prepare_set(tmp_path, features(), splits)
     sets = image_set(0, source="tfds:made", data_dir=str(tmp_path))
     assert {name: data.info["num_examples"] for name, data in sets.items()} == {"train": 20, "validation": 5}
     train = sets["train"]
@@ -349,7 +332,7 @@ def test_a_prepared_set_is_found_and_its_unlabelled_split_left_out(tmp_path):
 
 
 def test_a_set_of_one_split_holds_out_every_tenth_and_a_wrong_label_is_refused(tmp_path):
-    prepare(tmp_path, features(), {"train": examples(range(20)) + examples([20], kind=-1)})
+    prepare_set(tmp_path, features(), {"train": examples(range(20)) + examples([20], kind=-1)})
     refused("label -1 of example", "train in", tmp_path, source="tfds:made", data_dir=str(tmp_path))
     settings = dict(size=8, grayscale=False, batch_size=2, memory_limit=0)
     sets = image_set(0, source="tfds:made:1.0.0", data_dir=str(tmp_path), **settings)
@@ -367,15 +350,15 @@ def test_prepared_sets_that_cannot_be_used(tmp_path):
 
     home = str(tmp_path)
     refused("no prepared set nope", home, source="tfds:nope", data_dir=home)
-    prepare(tmp_path, features(), {"train": examples(range(4))})
+    prepare_set(tmp_path, features(), {"train": examples(range(4))})
     refused("no prepared set nope", "there are made", source="tfds:nope", data_dir=home)
     refused("did you mean made?", source="tfds:mode", data_dir=home)
     refused("no prepared set made:2.0.0", source="tfds:made:2.0.0", data_dir=home)
     refused("write tfds:NAME", source="tfds:../made", data_dir=home)
     one = {"kind": tfds.features.ClassLabel(names=["cat", "dog"])}
-    prepare(tmp_path, one, {"train": [{"kind": 0}]}, "Blind")
+    prepare_set(tmp_path, one, {"train": [{"kind": 0}]}, "Blind")
     refused("no image feature", "only kind", source="tfds:blind", data_dir=home)
-    prepare(tmp_path, features(mood=one["kind"]), {"train": examples([1], mood=0)}, "Double")
+    prepare_set(tmp_path, features(mood=one["kind"]), {"train": examples([1], mood=0)}, "Double")
     refused("several label features, kind, mood", source="tfds:double", data_dir=home)
     (description,) = (tmp_path / "made").rglob("features.json")
     good = description.read_text()
