@@ -9,7 +9,7 @@ V vocabulary, N examples or tokens; in recurrent layers D input size, H hidden s
 
 Levels ("floors"): an entry imports only from lower levels, except that entries of level 0 may import each other.
 tests/test_floors.py checks this:
-  6  main predict                 the programs
+  6  main predict evaluate        the programs
   5  inference reports            predictions on the user's own input; the images of a finished run
   4  training                     knows the type Task, but no particular task or model
   3  tasks analysis               what a batch means; what a model computes

@@ -50,6 +50,19 @@ def write_images(folder: Path, classes: int = 3, each: int = 4) -> Path:
     return folder
 
 
+def write_pairs(folder: Path, languages: tuple[str, str] | None) -> Path:
+    """A folder of sentences in two languages, or of a lexicon with pronunciations."""
+    folder.mkdir()
+    words = [f"{a}{b}{c}" for a in "abc" for b in "def" for c in ("", "g", "hi")]
+    if languages is None:
+        for split in ("train", "ref"):
+            (folder / f"g014b2b.{split}").write_text("".join(f"{word}\tAH K{n % 3}\n" for n, word in enumerate(words)))
+    for split in ("train", "val", "test_2016_flickr"):
+        for language in languages or ():
+            (folder / f"{split}.{language}").write_text("".join(f"{word} {word[::-1]} dog.\n" for word in words))
+    return folder
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
@@ -66,6 +79,8 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     config = configs.load(str(file))
     small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
     small += SMALL.get(config.model.name.partition(".")[0], [])
+    if config.data.name == "bitext.pairs" and config.data.source != "cmudict":
+        small += [("data.source", str(write_pairs(tmp_path / "pairs", config.data.get("languages"))))]
     if config.data.name == "images.custom.image_set":
         small += [("data.source", str(write_images(tmp_path / "images")))]
     tmp_path = tmp_path / "run"

@@ -108,3 +108,26 @@ def test_the_compiled_loop_can_be_timed():
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 or "implementation is 'native', but there is no" in done.stderr, done.stderr
     assert done.returncode or [line[:7] for line in done.stdout.splitlines()] == ["| layer", "|---|--", "| gru_3"]
+
+
+def test_padding(tmp_path):
+    (tmp_path / "pairs.tsv").write_text(
+        "".join(f"{'ab' * (n % 9 + 1)}{n % 7}\t{'x ' * (n % 5 + 1)}\n" for n in range(90))
+    )
+    words = [f"--config.data.source={tmp_path / 'pairs.tsv'}", "--config.model.hidden_size=8"]
+    command = [
+        sys.executable,
+        "experiments/padding/run.py",
+        "--config",
+        "configs/cmudict_seq2seq.py",
+        "--config.data.batch_size=4",
+    ]
+    done = subprocess.run(
+        [*command, "--buckets", "1", "2", *words], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [float(cell) for cell in line.strip("| ").split(" | ") if "," not in cell]
+        for line in done.stdout.splitlines()[-2:]
+    )
+    assert one[0] == 1 and two[0] == 2 and one[2] > two[2] > 0

@@ -107,11 +107,13 @@ def test_sentences_are_translated(trained, tmp_path):
     assert Image.open(picture).size[0] > 300
     (tmp_path / "words.txt").write_text("abca\nd\n")
     (tmp_path / "right.txt").write_text(f"{spell('abca')}\nA\n")
-    averaged = run_command("predict", "--workdir", workdir, "abca", "--top=1", "--average=3").stdout.splitlines()
-    assert averaged[1].split(maxsplit=1)[1] == text and averaged[1] != lines[1]
     ask = ["--workdir", workdir, "--file", tmp_path / "words.txt", "--references", tmp_path / "right.txt", "--json"]
     answer = json.loads(run_command("predict", *ask).stdout)
     first, second = answer["answers"]
+    averaged = json.loads(run_command("predict", "--workdir", workdir, "abca", "--average=3", "--json").stdout)
+    assert averaged[0]["translations"][0]["text"] == text
+    log_probs = [one["translations"][0]["log_probability"] for one in (averaged[0], first)]
+    assert log_probs[0] != log_probs[1]
     assert answer["scores"]["bleu"] > 0
     assert first["reference"]["log_probability"] == pytest.approx(first["translations"][0]["log_probability"], abs=1e-4)
     assert second["reference"]["log_probability"] < second["translations"][0]["log_probability"]

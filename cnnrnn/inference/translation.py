@@ -68,9 +68,6 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
     found = _search(task, variables, encoded, target, max(BEAM_SIZE, request.top, task.beam_size))
     if request.attention is not None:
         _draw(request.attention, source, target, encoded, found)
-    scored, score_lines = (
-        ([], []) if references is None else _score(task, variables, encoded, target, references, found)
-    )
     if references is None:
         _add_lexicon(run.info["lexicon"], sentences, found)
     document, lines = [], []
@@ -80,9 +77,14 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
         lines += [one_line(sentence), *(one.line for one in shown)]
     if references is None:
         return Answer(document, lines)
-    for row, log_prob, reference in zip(document, scored[0], references, strict=True):
-        row["reference"] = {"text": reference, "log_probability": log_prob}
-    return Answer({"answers": document, "scores": scored[1]}, lines + score_lines)
+    log_probs = _log_probs(task, variables, encoded, [target.encode(reference) for reference in references])
+    scored = [Candidate(text, log_prob) for text, log_prob in zip(references, log_probs, strict=True)]
+    for row, candidate in zip(document, scored, strict=True):
+        row["reference"] = {"text": candidate.text, "log_probability": candidate.log_prob}
+    scores = _scores(task, [candidates[0].ids for candidates in found], references)
+    score_lines = [f"{name} {value:.4g}  {task.signatures.get(name, '')}".rstrip() for name, value in scores.items()]
+    lines += ["", "references", *(candidate.line for candidate in scored), "", *score_lines]
+    return Answer({"answers": document, "scores": scores}, lines)
 
 
 def _add_lexicon(lexicon: dict | None, sentences: list[str], found: list[list[Candidate]]) -> None:
@@ -183,23 +185,21 @@ def _distinct(found: Any, target: tokenizer.Tokenizer) -> list[Candidate]:
     return [*texts.values()]
 
 
-def _score(task, variables, encoded, target, references, found) -> tuple[tuple[list[float], dict], list[str]]:
-    """The log-probability of each reference and the scores of the best translations; both also as lines."""
+def _log_probs(task: Any, variables: dict, sources: list[np.ndarray], targets: list[np.ndarray]) -> list[float]:
+    """The log-probability of each target."""
     import jax
 
-    from cnnrnn import metrics
-
-    pairs = [(source, target.encode(reference)) for source, reference in zip(encoded, references, strict=True)]
     examples = [
         {"source": source, "source_length": len(source), "target": ids, "target_length": len(ids)}
-        for source, ids in pairs
+        for source, ids in zip(sources, targets, strict=True)
     ]
-    log_probs = [*map(float, _by_batch(partial(jax.jit(task.log_probs), variables), examples, "scoring"))]
-    best = [candidates[0].ids for candidates in found]
-    values = metrics.compute(task.score(best, [{"references": (reference,)} for reference in references]))
-    lines = [Candidate(text, log_prob).line for text, log_prob in zip(references, log_probs, strict=True)]
-    scores = [f"{name} {value:.4g}  {task.signatures.get(name, '')}".rstrip() for name, value in values.items()]
-    return (log_probs, values), ["", "references", *lines, "", *scores]
+    return [*map(float, _by_batch(partial(jax.jit(task.log_probs), variables), examples, "scoring"))]
+
+
+def _scores(task: Any, answers: list[np.ndarray], references: list[str]) -> dict[str, float]:
+    from cnnrnn import metrics
+
+    return metrics.compute(task.score(answers, [{"references": (reference,)} for reference in references]))
 
 
 def _draw(file: str, source, target, encoded: list[np.ndarray], found: list[list[Candidate]]) -> None:
