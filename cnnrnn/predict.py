@@ -26,7 +26,7 @@ LENGTH = flags.DEFINE_integer("length", 200, "the number of tokens of the contin
 TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 favors likely tokens, 0 takes the likeliest", 0.0)
 TOP_K = flags.DEFINE_integer("top_k", None, "sample from this many of the likeliest tokens, or all", lower_bound=1)
 FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
-REFERENCES = flags.DEFINE_string("references", None, "a right translation of each sentence, one a line, to score")
+SCORE = flags.DEFINE_string("score", None, "the file of right translations, one a line, to score against")
 ATTENTION = flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to ask")
 AVERAGE = flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
 
     request = inference.Request(
         tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value,
-        FILE.value, REFERENCES.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value,
+        FILE.value, SCORE.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value,
     )  # fmt: skip
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:

@@ -107,7 +107,7 @@ def test_sentences_are_translated(trained, tmp_path):
     assert Image.open(picture).size[0] > 300
     (tmp_path / "words.txt").write_text("abca\nd\n")
     (tmp_path / "right.txt").write_text(f"{spell('abca')}\nA\n")
-    ask = ["--workdir", workdir, "--file", tmp_path / "words.txt", "--references", tmp_path / "right.txt", "--json"]
+    ask = ["--workdir", workdir, "--file", tmp_path / "words.txt", "--score", tmp_path / "right.txt", "--json"]
     answer = json.loads(run_command("predict", *ask).stdout)
     first, second = answer["answers"]
     averaged = json.loads(run_command("predict", "--workdir", workdir, "abca", "--average=3", "--json").stdout)
@@ -129,7 +129,7 @@ def test_sentences_are_translated(trained, tmp_path):
         (["a", "--average=4"], 4, "has 3 checkpoints, fewer than --average, 4"),
         (["a", "--file=b.txt"], 2, "--file and the sentence 'a'"),
         (["--file=nowhere.txt"], 3, "no file nowhere.txt or nowhere.txt.gz - check --file"),
-        (["a", "--references=pyproject.toml"], 3, "lines for 1 sentences - give one each"),
+        (["a", "--score=pyproject.toml"], 3, "lines for 1 sentences - give one each"),
         (["a", "--attention=/no/such/folder/a.png"], 2, "cannot be written"),
         ([], 2, "nothing to answer"),
     ],

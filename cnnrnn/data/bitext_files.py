@@ -109,7 +109,14 @@ def _cmudict() -> Iterable[tuple[str, str]]:
 
 
 def _read_lexicon(file: Path) -> list[tuple[str, str]]:
-    return [(pair.source.lower(), pair.targets[0]) for pair in _read_table(file)]
+    """(word, pronunciation) of a file with a word on each line and, after tabs, its pronunciations."""
+    entries = []
+    for number, line in enumerate(read_lines(file), start=1):
+        word, *pronunciations = line.split("\t")
+        if not pronunciations:
+            raise DataError(f"{file}, line {number} has no tab - write a word, a tab and a pronunciation")
+        entries += [(word.lower(), pronunciation) for pronunciation in pronunciations]
+    return entries
 
 
 def _pronunciations(entries: Iterable[tuple[str, str]], stress: bool) -> list[Pair]:

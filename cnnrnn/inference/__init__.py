@@ -24,7 +24,7 @@ class Request(NamedTuple):
       top: the number of alternatives to print.
       length, temperature, top_k, seed: of the sampled continuation of the prompt, see `decoding.generate`.
       file: of sentences, one a line; "-" is standard input.
-      references: a file with a right translation of each sentence.
+      score: a file with a right translation of each sentence, to score against.
       attention: the picture to write of where a translation looked.
       checkpoint, average: which parameters, see `restore.load_variables`.
     """
@@ -37,7 +37,7 @@ class Request(NamedTuple):
     top_k: int | None = None
     seed: int = 0
     file: str | None = None
-    references: str | None = None
+    score: str | None = None
     attention: str | None = None
     checkpoint: str = "newest"
     average: int = 1
@@ -65,7 +65,7 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
       UserError: the request does not suit the run, or none of its inputs can be read.
     """
     module = _find_module(run, workdir)
-    for name in ("file", "references", "attention"):
+    for name in ("file", "score", "attention"):
         if getattr(request, name) is not None and name not in getattr(module, "FLAGS", ()):
             raise ConfigError(f"--{name} is for runs that translate, and the run in {workdir} does not - leave it out")
     with configs.as_config_error(run.config):

@@ -16,7 +16,7 @@ from cnnrnn.errors import ConfigError, DataError, one_line
 from cnnrnn.inference import Answer, Request, load_task
 from cnnrnn.training.workdir import Run
 
-FLAGS = ("file", "references", "attention")  # of a request, that only this module answers
+FLAGS = ("file", "score", "attention")  # of a request, that only this module answers
 BATCH_SIZE = 64
 BEAM_SIZE = 5
 MAX_DRAWN = 6
@@ -52,14 +52,14 @@ class Candidate(NamedTuple):
 def answer(request: Request, run: Run, workdir: Path) -> Answer:
     """For each sentence the best translations. A word in the run's lexicon gets its pronunciations first.
 
-    With references also their log-probabilities, and the score of the best translations against them. For the rest see
+    With references to score against also their log-probabilities, and the score of the best translations against them. For the rest see
     `cnnrnn.inference.answer`.
     """
     convert = lambda text: text.strip().lower() if run.info["lowercase"] else text.strip()  # noqa: E731
     sentences = [convert(sentence) for sentence in _sentences_of(request)]
     if run.info["lexicon"] is not None:
         sentences = [sentence.lower() for sentence in sentences]  # as in CMUdict
-    references = None if request.references is None else _references_of(request.references, len(sentences), convert)
+    references = None if request.score is None else _references_of(request.score, len(sentences), convert)
     source, target = (tokenizer.from_info(run.info[side]) for side in ("source", "target"))
     encoded = [_encode(sentence, source, run.info["max_length"]) for sentence in sentences]
     task, variables = load_task(request, run, workdir)
@@ -98,7 +98,7 @@ def _add_lexicon(lexicon: dict | None, sentences: list[str], found: list[list[Ca
 
 
 def _references_of(file: str, count: int, convert) -> list[str]:
-    references = [convert(line) for line in read_lines(Path(file), "check --references")]
+    references = [convert(line) for line in read_lines(Path(file), "check --score")]
     if len(references) != count:
         raise DataError(f"{file} has {len(references)} lines for {count} sentences - give one each")
     if "" in references:

@@ -126,12 +126,15 @@ def test_pronunciations_of_a_lexicon(tmp_path):
     words = [f"{a}{b}{c}" for a in "ABC" for b in "DEF" for c in "GHI"]
     lines = [f"{word}\tAH0 {n} B" for word in words for n in "KT"]
     write(tmp_path / "g014b2b.train", lines)
-    write(tmp_path / "g014b2b.ref", ["XAB\tK AE1 B", "XAB\tK AA1 B"])
+    write(tmp_path / "g014b2b.ref", ["XAB\tK AE1 B\tK AA1 B"])
     splits = pairs(0, source=str(tmp_path), held_out=0.2)
     assert texts(splits["test"]) == {"xab": ("K AE B", "K AA B")} and len(splits["test"].source) == 1
     assert len(splits["train"].source) == 2 * len(texts(splits["train"]))
     assert texts(pairs(0, source=str(tmp_path), held_out=0.2, stress=True)["test"])["xab"] == ("K AE1 B", "K AA1 B")
     assert splits["test"].info["score"] == "error_rate"
+    write(tmp_path / "g014b2b.ref", ["XAB\tK AE1 B", "XAC K AE1 K"])
+    with pytest.raises(DataError, match="g014b2b.ref, line 2 has no tab - write a word, a tab and a pronunciation"):
+        pairs(0, source=str(tmp_path))
 
 
 def test_the_embedded_words():
