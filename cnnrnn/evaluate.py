@@ -1,7 +1,7 @@
 """Evaluates a trained run on a split of its data: python -m cnnrnn.evaluate --workdir runs/cmudict_seq2seq
 
---average=5 takes the mean of the parameters of the five newest checkpoints, --checkpoint=best those of the evaluation
-that was best (see train.best_metric). --config.task.beam_size=5 changes a field that a finished run may change.
+--average=5 takes the mean of the parameters of the five newest checkpoints, --checkpoint=best the checkpoint with the
+best train.best_metric. --config.task.beam_size=5 changes a field that may change when a run is resumed.
 Nothing in the directory of the run changes.
 """
 
@@ -12,7 +12,7 @@ from cnnrnn import config as configs
 from cnnrnn.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of a trained run")
-SPLIT = flags.DEFINE_string("split", "test", "the split of the run's data: train, validation or test")
+SPLIT = flags.DEFINE_string("split", "test", "the split to evaluate: validation or test")
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to evaluate")
 AVERAGE = flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
 PREDICTIONS = flags.DEFINE_string(

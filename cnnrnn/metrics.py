@@ -12,9 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnrnn.errors import ConfigError, DataError
-
-MAX_TOKENIZED = 100  # sentences that end in a tokenized period, as in sacrebleu
+from cnnrnn.errors import ConfigError
 
 
 class Sum(Protocol):
@@ -104,11 +102,7 @@ class Bleu(CorpusScore):
 
         Raises:
           ConfigError: sacrebleu is not installed.
-          DataError: the sentences are tokenized already, by the rule of sacrebleu, and would be tokenized again.
         """
-        for name, sentences in (("hypotheses", hypotheses), ("references", references)):
-            if tokenize != "none" and sum(sentence.endswith(" .") for sentence in sentences) >= MAX_TOKENIZED:
-                raise DataError(f"the {name} are tokenized: they end in ' .' - set task.bleu_tokenize to none")
         metric = _sacrebleu().BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
         return cls(_statistics(metric, hypotheses, references))
 
@@ -123,7 +117,7 @@ class Bleu(CorpusScore):
 
 
 class Chrf(CorpusScore):
-    """chrF2, the F-score of n-grams of characters, from 0 to 100. Source: Popovic 2015."""
+    """chrF2, the F-score of n-grams of characters, from 0 to 100. Source: Popovic 2015, 2016."""
 
     @classmethod
     def of(cls, hypotheses: Sequence[str], references: Sequence[str], lowercase: bool = False) -> "Chrf":

@@ -1,4 +1,4 @@
-"""Asks a trained run, from its newest checkpoint: what is on an image, what comes next in a text, how a word sounds.
+"""Asks a trained run: what is on an image, what comes next in a text, how a word sounds.
 
 python -m cnnrnn.predict --workdir runs/digits_lenet5 image.png ...
 python -m cnnrnn.predict --workdir runs/pydoc_lstm --prompt "the clouds are in the"
@@ -27,6 +27,7 @@ TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 favors likely toke
 TOP_K = flags.DEFINE_integer("top_k", None, "sample from this many of the likeliest tokens, or all", lower_bound=1)
 FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
 SCORE = flags.DEFINE_string("score", None, "the file of right translations, one a line, to score against")
+BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "of the search for translations", lower_bound=1)
 ATTENTION = flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to ask")
 AVERAGE = flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
 
     request = inference.Request(
         tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value,
-        FILE.value, SCORE.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value,
+        FILE.value, SCORE.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value, BEAM_SIZE.value,
     )  # fmt: skip
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:

@@ -56,6 +56,7 @@ def get_config(text: str = "raw") -> ConfigDict:
                 checkpoint_every=680,
                 max_to_keep=8,
                 best_metric="bleu",
+                best_mode="max",
             ),
         )
     )

@@ -21,6 +21,7 @@ SMALL = [
     "--config.train.checkpoint_every=100",
     "--config.train.max_to_keep=3",
     "--config.train.best_metric=bleu",
+    "--config.train.best_mode=max",
     "--config.optim.learning_rate=0.01",
 ]
 
@@ -83,7 +84,8 @@ def test_it_is_evaluated_again(trained, tmp_path):
 @pytest.mark.parametrize(
     ("words", "exit_code", "hint"),
     [
-        (["--split=tset"], 2, "the run has no split tset - there are train, validation, test"),
+        (["--split=tset"], 2, "the run evaluates no split tset - there are validation, test"),
+        (["--predictions=/no/such/folder/a.txt"], 2, "--predictions: there is no folder /no/such/folder"),
         (["--average=9"], 4, "has 3 checkpoints, fewer than --average, 9"),
         (["--average=2", "--checkpoint=best"], 2, "leave out --checkpoint=best"),
         (["--config.model.hidden_size=9"], 2, "model.hidden_size is 9 but the run in"),
@@ -126,6 +128,7 @@ def test_sentences_are_translated(trained, tmp_path):
         (["a" * 9], 3, "has 10 tokens, more than 8 - divide it"),
         ([" "], 3, "sentence 1 is empty"),
         (["a\nb"], 3, "sentence 1 has a line end - divide it there"),
+        (["a", "--top=9"], 2, "--top is 9, but the beam has 5 - give --beam_size=9"),
         (["a", "--average=4"], 4, "has 3 checkpoints, fewer than --average, 4"),
         (["a", "--file=b.txt"], 2, "--file and the sentence 'a'"),
         (["--file=nowhere.txt"], 3, "no file nowhere.txt or nowhere.txt.gz - check --file"),

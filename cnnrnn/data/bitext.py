@@ -69,17 +69,17 @@ def pairs(
       held_out: the share of a file that is for validation, and again for test. The source sentence decides, so that
         one sentence is never on both sides.
       batch_size, eval_batch_size: B of the training split and of the others.
-      num_buckets: the number of padded lengths, and so of programs that are compiled to train.
+      num_buckets: at most this number of padded lengths, and so of programs that are compiled to train.
       data_dir: the folder of prepared sets, see `prepared.open_prepared`.
 
     Raises:
       DataError: there are no such data, or they are damaged.
     """
+    splits = read_pairs(source, languages, test, held_out, stress, swap, lowercase, data_dir)
     is_lexicon = is_lexicon_source(source)
     scorer = "rapidfuzz" if is_lexicon else "sacrebleu"
     if importlib.util.find_spec(scorer) is None:
         raise DataError(f"the scores of the answers need {scorer} - pip install '.[translation]'")
-    splits = read_pairs(source, languages, test, held_out, stress, swap, lowercase, data_dir)
     tokenizer_pair = _build_tokenizers(splits, (source_unit, target_unit), joint_vocabulary, vocab_size)
     info = {
         "inference": "translation",
@@ -88,7 +88,7 @@ def pairs(
         "lowercase": lowercase,
         "max_length": max_length,
         "score": "error_rate" if is_lexicon else "bleu",
-        "is_tokenized": not is_lexicon and _is_tokenized(splits["train"]),
+        "is_tokenized": not is_lexicon and tokenizers.is_tokenized([pair.targets[0] for pair in splits["train"]]),
         "lexicon": {"stress": stress} if source == "cmudict" and not swap else None,
     }
     dims = {"source_vocab_size": tokenizer_pair[0].size, "target_vocab_size": tokenizer_pair[1].size}
@@ -119,7 +119,7 @@ class PairSource:
       encoded: the ids of the source and of the target that is learnt of each.
 
     Attributes:
-      fullness: the share of tokens if both sides of a pair are padded to the longer.
+      fullness: the share of positions that are tokens, if both sides of a pair are padded to the longer.
     """
 
     def __init__(self, pairs: Sequence[Pair], encoded: Sequence[tuple[np.ndarray, np.ndarray]]):
@@ -144,11 +144,6 @@ class PairSource:
             "text": self.pairs[index].source,
             "references": self.pairs[index].targets,
         }
-
-
-def _is_tokenized(some: list[Pair]) -> bool:
-    """Whether periods are tokens of their own in the targets, by the rule of sacrebleu."""
-    return sum(pair.targets[0].endswith(" .") for pair in some) >= 100
 
 
 def _build_tokenizers(

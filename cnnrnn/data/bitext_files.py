@@ -43,15 +43,14 @@ def read_pairs(
     path = Path(os.path.expanduser(source))
     if source.startswith("tfds:"):
         read = _read_prepared(source.removeprefix("tfds:"), languages, data_dir)
-        if len(read) < 3:
-            return divide([pair for some in read.values() for pair in some])
-        return {split: _convert(split, some, swap, lowercase) for split, some in read.items()}
+        published = {split: _convert(split, some, swap, lowercase) for split, some in read.items()}
+        return _hold_out(published, held_out) if len(published) < 3 else published
+    if source != "cmudict" and not os.path.exists(path):
+        raise DataError(f"no file or folder {source} - name one, or cmudict, data.source")
     if languages is not None and not path.is_dir():
         raise DataError(f"data.languages is for a folder, which {source} is not - leave it out")
     if source == "cmudict":
         splits = divide(_pronunciations(_cmudict(), stress))
-    elif not path.exists():
-        raise DataError(f"no file or folder {source} - name one, or cmudict, data.source")
     elif not path.is_dir():
         splits = divide(_read_table(path))
     elif languages is not None:
@@ -59,15 +58,16 @@ def read_pairs(
         read = {split: _read_files(path, name, languages) for split, name in names.items()}
         return {split: _convert(split, some, swap, lowercase) for split, some in read.items()}
     elif is_lexicon_source(source):
-        splits = divide(_pronunciations(_read_lexicon(path / "g014b2b.train"), stress))
-        test_pairs = _pronunciations(_read_lexicon(path / "g014b2b.ref"), stress)
-        splits["train"] += splits["test"]
-        splits["test"] = _group(_convert("test", test_pairs, swap, lowercase))
+        files = {"train": path / "g014b2b.train", "test": path / "g014b2b.ref"}
+        words = {split: _pronunciations(_read_lexicon(file), stress) for split, file in files.items()}
+        published = {split: _group(_convert(split, some, swap, lowercase)) for split, some in words.items()}
+        splits = _hold_out(published, held_out)
     else:
         raise DataError(f"{source} is a folder - name the endings of its files, data.languages=\"('de','en')\"")
     for split, some in splits.items():
         if not some:
-            raise DataError(f"{source} has no pair for {split} - give more pairs, or raise data.held_out")
+            change = "lower" if split == "train" else "raise"
+            raise DataError(f"{source} has no pair for {split} - give more pairs, or {change} data.held_out")
     return splits
 
 
@@ -81,7 +81,7 @@ def _group(some: list[Pair]) -> list[Pair]:
 
 def is_lexicon_source(source: str) -> bool:
     """Whether the pairs are words with their pronunciations."""
-    return source == "cmudict" or (Path(os.path.expanduser(source)) / "g014b2b.train").exists()
+    return source == "cmudict" or os.path.exists(os.path.join(os.path.expanduser(source), "g014b2b.train"))
 
 
 def _divide(some: list[Pair], held_out: float) -> dict[str, list[Pair]]:
@@ -91,6 +91,13 @@ def _divide(some: list[Pair], held_out: float) -> dict[str, list[Pair]]:
         place = zlib.crc32(pair.source.encode()) / 2**32
         splits["test" if place < held_out else "validation" if place < 2 * held_out else "train"].append(pair)
     return splits
+
+
+def _hold_out(published: dict[str, list[Pair]], held_out: float) -> dict[str, list[Pair]]:
+    """The published splits; of the training pairs some are held out for a split that was not published."""
+    parts = _divide(published["train"], held_out)
+    back = [pair for split in parts if split in published for pair in parts[split]]
+    return parts | published | {"train": back}
 
 
 def load_lexicon(lexicon: dict | None) -> dict[str, tuple[str, ...]]:
@@ -136,8 +143,8 @@ def read_lines(file: Path, hint: str = HINT) -> list[str]:
     Raises:
       DataError: it cannot be read or is not UTF-8.
     """
-    name = file if file.exists() else file.with_name(f"{file.name}.gz")
-    if not name.exists():
+    name = file if os.path.exists(file) else file.with_name(f"{file.name}.gz")
+    if not os.path.exists(name):
         raise DataError(f"no file {file} or {file.name}.gz - {hint}")
     try:
         return _split_lines(gzip.decompress(name.read_bytes()) if name.suffix == ".gz" else name, str(name))
@@ -165,10 +172,14 @@ def _unzip(file: Path) -> bytes:
 
 def _read_prepared(source: str, languages: tuple[str, str] | None, data_dir: str | None) -> dict[str, list[Pair]]:
     """The pairs of each split of a set of TFDS, from the features that have the names of the languages."""
+    import tensorflow_datasets as tfds
+
     prepared = open_prepared(source, data_dir)
     features, keys = prepared.builder.info.features, languages or prepared.builder.info.supervised_keys
-    if keys is None or not all(key in features for key in keys):
-        raise DataError(f"{prepared.folder} has the features {', '.join(features)} - name two of them, data.languages")
+    texts = [name for name in sorted(features) if isinstance(features[name], tfds.features.Text)]
+    if keys is None or not set(keys) <= set(texts):
+        known = f"the texts {', '.join(texts)}" if texts else "no texts"
+        raise DataError(f"{prepared.folder} has {known} - name two of them, data.languages")
     try:
         return {
             split: [

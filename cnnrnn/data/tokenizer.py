@@ -73,6 +73,11 @@ def from_info(info: dict) -> Tokenizer:
     return VocabularyTokenizer(Vocabulary.from_info(info))
 
 
+def is_tokenized(sentences: Sequence[str]) -> bool:
+    """Whether periods are separated from words: a tenth of the sentences, or more, end in " ."."""
+    return 10 * sum(sentence.endswith(" .") for sentence in sentences) >= max(len(sentences), 1)
+
+
 def normalise(sentence: str) -> str:
     """The sentence with accented letters as one character (NFC)."""
     return unicodedata.normalize("NFC", sentence)

@@ -26,6 +26,7 @@ class Request(NamedTuple):
       file: of sentences, one a line; "-" is standard input.
       score: a file with a right translation of each sentence, to score against.
       attention: the picture to write of where a translation looked.
+      beam_size: of the search for translations; None is that of the task, or a default if that is less.
       checkpoint, average: which parameters, see `restore.load_variables`.
     """
 
@@ -41,6 +42,7 @@ class Request(NamedTuple):
     attention: str | None = None
     checkpoint: str = "newest"
     average: int = 1
+    beam_size: int | None = None
 
 
 class Answer(NamedTuple):
@@ -58,14 +60,14 @@ class Answer(NamedTuple):
 
 
 def answer(request: Request, run: Run, workdir: Path) -> Answer:
-    """Answers a request with the newest checkpoint of a run.
+    """Answers a request with a checkpoint of a run.
 
     Raises:
       WorkdirError: the run names no module that answers, or the module cannot be imported.
       UserError: the request does not suit the run, or none of its inputs can be read.
     """
     module = _find_module(run, workdir)
-    for name in ("file", "score", "attention"):
+    for name in ("file", "score", "attention", "beam_size"):
         if getattr(request, name) is not None and name not in getattr(module, "FLAGS", ()):
             raise ConfigError(f"--{name} is for runs that translate, and the run in {workdir} does not - leave it out")
     with configs.as_config_error(run.config):
@@ -74,11 +76,13 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
 
 def load_task(request: Request, run: Run, workdir: Path) -> tuple[Any, dict]:
     """The task of a run with its model, and the variables of the model that the request asks for."""
+    import jax
+
     from cnnrnn.training.restore import load_variables
 
     model = configs.build("model", run.config.model, **run.info["dims"])
     task = configs.build("task", run.config.task, model=model, info=run.info)
-    return task, load_variables(workdir, request.checkpoint, request.average)
+    return task, jax.device_put(load_variables(workdir, request.checkpoint, request.average))
 
 
 def percent(probability: float) -> str:

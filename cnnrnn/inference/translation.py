@@ -16,7 +16,7 @@ from cnnrnn.errors import ConfigError, DataError, one_line
 from cnnrnn.inference import Answer, Request, load_task
 from cnnrnn.training.workdir import Run
 
-FLAGS = ("file", "score", "attention")  # of a request, that only this module answers
+FLAGS = ("file", "score", "attention", "beam_size")  # of a request, that only this module answers
 BATCH_SIZE = 64
 BEAM_SIZE = 5
 MAX_DRAWN = 6
@@ -52,20 +52,22 @@ class Candidate(NamedTuple):
 def answer(request: Request, run: Run, workdir: Path) -> Answer:
     """For each sentence the best translations. A word in the run's lexicon gets its pronunciations first.
 
-    With references to score against also their log-probabilities, and the score of the best translations against them. For the rest see
-    `cnnrnn.inference.answer`.
+    With `--score`, also the log-probability of each reference, and the scores of the best translations. For the rest
+    see `cnnrnn.inference.answer`.
     """
     convert = lambda text: text.strip().lower() if run.info["lowercase"] else text.strip()  # noqa: E731
     sentences = [convert(sentence) for sentence in _sentences_of(request)]
     if run.info["lexicon"] is not None:
         sentences = [sentence.lower() for sentence in sentences]  # as in CMUdict
-    references = None if request.score is None else _references_of(request.score, len(sentences), convert)
+    is_raw, references = not run.info["is_tokenized"], None
+    if request.score is not None:
+        references = _references_of(request.score, len(sentences), convert, is_raw)
     source, target = (tokenizer.from_info(run.info[side]) for side in ("source", "target"))
     encoded = [_encode(sentence, source, run.info["max_length"]) for sentence in sentences]
     task, variables = load_task(request, run, workdir)
     if request.attention is not None and getattr(task.model, "attention", None) == "none":
         raise ConfigError("--attention, but the model of the run has none - leave it out")
-    found = _search(task, variables, encoded, target, max(BEAM_SIZE, request.top, task.beam_size))
+    found = _search(task, variables, encoded, target, _beam_size(request, task))
     if request.attention is not None:
         _draw(request.attention, source, target, encoded, found)
     if references is None:
@@ -87,6 +89,14 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
     return Answer({"answers": document, "scores": scores}, lines)
 
 
+def _beam_size(request: Request, task: Any) -> int:
+    """It does not follow `--top`, so that the first of several translations is the one translation."""
+    beam_size = request.beam_size or max(BEAM_SIZE, task.beam_size)
+    if request.beam_size is None and request.top > beam_size:
+        raise ConfigError(f"--top is {request.top}, but the beam has {beam_size} - give --beam_size={request.top}")
+    return beam_size
+
+
 def _add_lexicon(lexicon: dict | None, sentences: list[str], found: list[list[Candidate]]) -> None:
     try:
         pronunciations = load_lexicon(lexicon)
@@ -97,10 +107,12 @@ def _add_lexicon(lexicon: dict | None, sentences: list[str], found: list[list[Ca
         candidates[:0] = [Candidate(text, None) for text in pronunciations.get(sentence, ())]
 
 
-def _references_of(file: str, count: int, convert) -> list[str]:
+def _references_of(file: str, count: int, convert, is_raw: bool) -> list[str]:
     references = [convert(line) for line in read_lines(Path(file), "check --score")]
     if len(references) != count:
         raise DataError(f"{file} has {len(references)} lines for {count} sentences - give one each")
+    if is_raw and tokenizer.is_tokenized(references):
+        raise DataError(f"{file} is tokenized: its lines end in ' .' - give raw text, as in training")
     if "" in references:
         raise DataError(f"{file}, line {references.index('') + 1} is empty - give a translation")
     return references

@@ -23,7 +23,7 @@ class DecoderState(NamedTuple):
 
     Attributes:
       carry: of each layer, [B, K, H] each.
-      input_feed: [B, K, H] or [B, K, M], what enters the next step beside its token; [B, K, 0] if nothing does.
+      input_feed: [B, K, O] with input feeding, the output that enters the next step beside its token; else [B, K, 0].
     """
 
     carry: Any
@@ -35,8 +35,9 @@ class Seq2Seq(nn.Module):
 
     Sources: Sutskever, Vinyals, Le 2014 (encoder "reversed", no attention); Bahdanau, Cho, Bengio 2015 (encoder
     "bidirectional", attention "additive": the query is the decoder's state before the step, and the context enters the
-    step); Luong, Pham, Manning 2015 (attention "dot" or "general": the query is the decoder's output, which is combined
-    with the context by equation 5; `input_feeding`, section 3.3); Press, Wolf 2017 (tied embeddings).
+    step; the output is that of Luong et al. in place of a maxout); Luong, Pham, Manning 2015 (attention "dot" or
+    "general": the query is the decoder's output, which is combined with the context by equation 5; `input_feeding`,
+    section 3.3); Press, Wolf 2017 (tied embeddings).
 
     Without "additive" and `input_feeding` no step of the decoder depends on the attention of the step before, so that
     all its steps are one call of a recurrent layer, and the attention of all steps one product.
@@ -49,7 +50,7 @@ class Seq2Seq(nn.Module):
       embed_size: E, numbers for each token; None is `hidden_size`.
       encoder: the direction in which the source is read: "forward", "reversed", or "bidirectional".
       attention: see the sources; "none" gives the decoder nothing but the encoder's carry.
-      input_feeding: whether the result of the attention enters the next step; always so with "additive".
+      input_feeding: whether the output of "dot" or "general" attention enters the next step.
       tie_embeddings: "target" makes the embedding of the target the kernel of the softmax; "all" makes it the embedding
         of the source too, whose vocabulary must be the same.
       input_dropout_rate: of the embeddings.
@@ -132,7 +133,7 @@ class Seq2Seq(nn.Module):
         """
         memory, state = self.encode(source, source_lengths, train)
         embedded = self.input_dropout(self.target_embedding(target), deterministic=not train)  # [B, T, E]
-        if self.uses_input_feed:
+        if self._is_sequential:
             outputs = self._decode_in_turn(embedded, memory, state, train)
         else:
             carry = jax.tree.map(lambda part: part[:, 0], state.carry)
@@ -150,7 +151,7 @@ class Seq2Seq(nn.Module):
         carry = jax.tree.map(lambda part: part[:, None], carries)
         mask = jnp.arange(source.shape[1]) < lengths[:, None]
         memory = Memory(states, states, mask) if self.attention == "none" else self.attend.make_memory(states, mask)
-        return memory, DecoderState(carry, jnp.zeros((len(source), 1, self._input_feed_size(states.shape[-1]))))
+        return memory, DecoderState(carry, jnp.zeros((len(source), 1, self._output_size if self.input_feeding else 0)))
 
     def step(self, tokens: jax.Array, state: DecoderState, memory: Memory) -> tuple[jax.Array, DecoderState, jax.Array]:
         """Predicts one token of each of K hypotheses for a source.
@@ -167,19 +168,14 @@ class Seq2Seq(nn.Module):
         return self._logits(outputs), state, weights
 
     @property
-    def uses_input_feed(self) -> bool:
-        """Whether the result of the attention of one step enters the next."""
-        return self.attention == "additive" or (self.input_feeding and self.attention != "none")
+    def _is_sequential(self) -> bool:
+        """Whether a step of the decoder depends on the attention of the step before."""
+        return self.attention == "additive" or self.input_feeding
 
     @property
     def _output_size(self) -> int:
         """Numbers that enter the softmax."""
         return self.hidden_size if self.tie_embeddings == "none" else self.embed_size or self.hidden_size
-
-    def _input_feed_size(self, memory_size: int) -> int:
-        if not self.uses_input_feed:
-            return 0
-        return memory_size if self.attention == "additive" else self._output_size
 
     def _check(self) -> None:
         if self.tie_embeddings == "all" and self.source_vocab_size != self.target_vocab_size:
@@ -192,8 +188,10 @@ class Seq2Seq(nn.Module):
                 "attention is 'dot', which takes states of the size of the decoder's, but encoder is 'bidirectional', "
                 "whose states have twice that - take 'general'"
             )
-        if self.input_feeding and self.attention == "none":
-            raise ValueError("input_feeding is on, but there is no attention whose result could be fed - turn it off")
+        if self.input_feeding and self.attention not in ("dot", "general"):
+            raise ValueError(
+                f"input_feeding is for 'dot' and 'general', and attention is {self.attention!r} - turn it off"
+            )
 
     def _bridge(self, layers: list, carry: tuple) -> tuple:
         """The first carry of a decoder layer from that of both directions, [B, 2, H] each."""
@@ -214,11 +212,11 @@ class Seq2Seq(nn.Module):
             context, weights = self.attend(state.carry[-1][0], memory)
             outputs, carry = self.decoder_layers.step(jnp.concatenate([embedded, context], -1), state.carry, train)
             outputs = jnp.tanh(self.combine(jnp.concatenate([context, outputs], -1)))
-            return outputs, DecoderState(carry, context), weights
-        x = jnp.concatenate([embedded, state.input_feed], -1) if self.uses_input_feed else embedded
+            return outputs, DecoderState(carry, state.input_feed), weights
+        x = jnp.concatenate([embedded, state.input_feed], -1)
         outputs, carry = self.decoder_layers.step(x, state.carry, train)
         outputs, weights = self._combine(outputs, memory)
-        return outputs, DecoderState(carry, outputs if self.uses_input_feed else state.input_feed), weights
+        return outputs, DecoderState(carry, outputs if self.input_feeding else state.input_feed), weights
 
     def _decode_in_turn(self, embedded, memory, state, train):
         """The outputs of all steps [B, T, H], one after the other, from the embeddings [B, T, E]."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -28,6 +28,10 @@ class Translation(Task):
       beam_size: of the search for a translation, see `beam_search`.
       length_penalty: see `beam_search`.
       bleu_tokenize: how sacrebleu tokenizes for BLEU; "none" for data that are tokenized.
+
+    Raises:
+      ValueError: the model ties the embeddings of two vocabularies that differ; or BLEU would tokenize sentences that
+        are tokenized.
     """
 
     label_smoothing: Rate = 0.0
@@ -35,17 +39,14 @@ class Translation(Task):
     length_penalty: Resumable[NonNegativeFloat] = 0.0
     bleu_tokenize: Resumable[Literal["13a", "none", "intl", "char", "zh"]] = "13a"
 
-    def init(self, key, batch):
-        """See `Task`.
-
-        Raises:
-          ValueError: the model ties the embeddings of two vocabularies that differ; or BLEU would tokenize sentences
-            that are tokenized.
-        """
+    def __post_init__(self):
         if self.info.get("is_tokenized") and self.bleu_tokenize != "none":
             raise ValueError("the targets are tokenized: they end in ' .' - set task.bleu_tokenize to none")
         if getattr(self.model, "tie_embeddings", None) == "all" and self.info["source"] != self.info["target"]:
             raise ValueError("tie_embeddings is 'all', but the vocabularies differ - set data.joint_vocabulary")
+
+    def init(self, key, batch):
+        """See `Task`."""
         return self.model.init(key, *self._inputs(batch))
 
     def forward(self, variables, carry, batch, train=False, key=None):
@@ -113,7 +114,7 @@ class Translation(Task):
         """
         texts = self._texts(predictions)
         if self.info["score"] == "error_rate":
-            return _error_rates(texts, examples, list if self.info["target"]["unit"] == "character" else str.split)
+            return _error_rates(texts, examples, self.info["target"]["unit"])
         references = [example["references"][0] for example in examples]
         return {
             "bleu": Bleu.of(texts, references, self.bleu_tokenize, self.info["lowercase"]),
@@ -148,9 +149,10 @@ class Translation(Task):
         return batch["source"], batch["source_length"], before, batch["target_length"]
 
 
-def _error_rates(texts: Sequence[str], examples: Sequence[dict], split: Callable[[str], list[str]]) -> Sums:
+def _error_rates(texts: Sequence[str], examples: Sequence[dict], unit: str) -> Sums:
     from rapidfuzz.distance import Levenshtein
 
+    name, split = ("character_error_rate", list) if unit == "character" else ("phone_error_rate", str.split)
     edits = length = wrong = 0
     for text, example in zip(texts, examples, strict=True):
         references = [split(reference) for reference in example["references"]]
@@ -158,4 +160,4 @@ def _error_rates(texts: Sequence[str], examples: Sequence[dict], split: Callable
         nearest = min(range(len(references)), key=distances.__getitem__)
         edits, length = edits + distances[nearest], length + len(references[nearest])
         wrong += distances[nearest] > 0
-    return {"phone_error_rate": ErrorRate(edits, length), "word_error_rate": ErrorRate(wrong, len(texts))}
+    return {name: ErrorRate(edits, length), "word_error_rate": ErrorRate(wrong, len(texts))}

@@ -97,31 +97,33 @@ class Checkpoints:
           WorkdirError: they cannot be read, but not because they are damaged.
         """
         while True:
-            steps = self._steps()
+            steps = self.steps()
             found, damaged = self._find_good(steps, count)
-            if not damaged or self._steps() == steps:  # else another process, which trains, has deleted some of them
+            if not damaged or self.steps() == steps:  # else another process, which trains, has deleted some of them
                 break
         if not found and damaged:
             raise CheckpointError(f"every checkpoint in {self.directory} is damaged - train in another --workdir")
         for bad in damaged:
-            self._rename_damaged(bad, used=found[0].step)
+            self._rename_damaged(bad)
         return found
 
     def delete(self, step: int) -> None:
-        """Deletes the checkpoint of a step, if there is one."""
-        if step in self._steps():
-            self._manager.delete(step)
+        """Deletes the checkpoint of a step, if there is one.
 
-    def delete_all(self) -> None:
-        """Deletes all checkpoints."""
-        for step in self._steps():
-            self._manager.delete(step)
+        Raises:
+          WorkdirError: it cannot be deleted.
+        """
+        if step in self.steps():
+            try:
+                self._manager.delete(step)
+            except OSError as error:
+                raise WorkdirError(f"cannot delete {self.directory / str(step)}: {error.strerror}") from error
 
     def close(self) -> None:
         """Waits for what is being written."""
         self._manager.close()
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """The steps that are saved, the newest first."""
         try:
             self._manager.reload()
@@ -146,9 +148,9 @@ class Checkpoints:
                 damaged.append(step)
         return found, damaged
 
-    def _rename_damaged(self, step: int, used: int) -> None:
+    def _rename_damaged(self, step: int) -> None:
         path = self.directory / str(step)
-        note(f"checkpoint {path} is damaged - that of step {used} is used instead")
+        note(f"checkpoint {path} is damaged - an older one is used instead")
         if self._read_only:
             return
         corrupt = path.with_suffix(".corrupt")

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from cnnrnn.command import echo
 from cnnrnn.errors import one_line
+from cnnrnn.training.evaluate import check_best_metric
 from cnnrnn.training.parallel import make_devices
 from cnnrnn.training.parts import build_parts, describe_model
 from cnnrnn.training.state import init_state
@@ -31,6 +32,9 @@ def dry_run(config: ConfigDict) -> None:
         padded = make_devices(config.train.get("parallel", "jit")).pad(batch)
         state = jax.eval_shape(partial(init_state, task, tx, seed=config.seed), padded)
         check_batchnorm_padding(batch, padded, state)
+        evaluated = next(dataset for split, dataset in splits.items() if split != "train")
+        best = (config.train.get(name) for name in ("best_metric", "best_mode"))
+        check_best_metric(*best, task, state, padded, evaluated)
         echo(one_line(", ".join(filter(None, [f"data {config.data.name}", config.data.get("source")]))))
         for split, dataset in splits.items():
             echo("\n".join([f"  {split}", *describe(dataset.summary, indent=4)]))

@@ -93,19 +93,25 @@ class Evaluator:
         return self._task.score(predictions, examples), dict(zip(indices.tolist(), lines, strict=False))
 
 
-def check_metric(name: str, task: Task, state: TrainState, batch: Batch, dataset: Dataset) -> None:
-    """Refuses the name of a metric that an evaluation does not report. Nothing is compiled.
+def check_best_metric(
+    name: str | None, mode: str | None, task: Task, state: TrainState, batch: Batch, dataset: Dataset
+) -> None:
+    """Refuses a metric that an evaluation does not report, or whose best value is not known. Nothing is compiled.
 
     Args:
-      name: of the metric.
+      name, mode: of the metric, see `fit`; None is no metric.
       task: the task.
       state: arrays or their shapes.
       batch: of the training split.
       dataset: an evaluated split.
 
     Raises:
-      ConfigError: there is no such metric.
+      ConfigError: there is no such metric, or it has no mode.
     """
+    if name is None:
+        return
+    if mode is None:
+        raise ConfigError(f"train.best_metric is {name}, without a train.best_mode - say whether min or max is best")
     variables = {"params": state.params, **state.model_state}
     _, sums = jax.eval_shape(partial(eval_step, task=task), variables, task.init_carry(len(batch["mask"])), batch)
     names = [*sums]

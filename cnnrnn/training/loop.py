@@ -21,7 +21,7 @@ from cnnrnn.tasks.task import Task
 from cnnrnn.training.accumulator import MetricAccumulator
 from cnnrnn.training.best import BestCheckpoint, Mode
 from cnnrnn.training.checkpoint import Checkpoints
-from cnnrnn.training.evaluate import Evaluator, check_metric
+from cnnrnn.training.evaluate import Evaluator, check_best_metric
 from cnnrnn.training.interrupt import StopRequest
 from cnnrnn.training.loader import BatchLoader, DataOn
 from cnnrnn.training.log import Log, describe
@@ -72,7 +72,7 @@ def fit(
     checkpoint_every: Resumable[PositiveInt | None] = None,
     max_to_keep: Resumable[PositiveInt] = 2,
     best_metric: Resumable[str | None] = None,
-    best_mode: Resumable[Mode] = "max",
+    best_mode: Resumable[Mode | None] = None,
 ) -> dict[str, float]:
     """Trains the model of a task. Resumes from the newest checkpoint in the directory if there is one.
 
@@ -93,7 +93,7 @@ def fit(
         None is at the end only.
       max_to_keep: the number of newest checkpoints that are not deleted.
       best_metric: the metric of the validation split whose best checkpoint is kept too, in best/; None keeps none.
-      best_mode: whether the best value is the smallest or the largest.
+      best_mode: whether the best value is the smallest, "min", or the largest, "max".
 
     Returns:
       The metrics of the last split at the end.
@@ -113,8 +113,7 @@ def fit(
     template = jax.eval_shape(initial, first)
     check_batchnorm_padding(batch, first, template)
     loader = BatchLoader(train_data, devices, data_on)
-    if best_metric is not None:
-        check_metric(best_metric, task, template, first, next(iter(evaluated.values())))
+    check_best_metric(best_metric, best_mode, task, template, first, next(iter(evaluated.values())))
     with ExitStack() as stack:
         checkpoints = stack.enter_context(closing(Checkpoints(workdir.path / "checkpoints", max_to_keep)))
         found = checkpoints.newest()  # before anything is printed or compiled: it may be refused
@@ -161,7 +160,7 @@ def fit(
         run.evaluate_all()
     if report:
         report(task, run.state.variables, evaluated[run.validation_split], run.log.records, workdir.path)
-    if run.best is not None and run.best.step is not None:
+    if run.best is not None and run.best.value is not None:
         echo(f"\nthe best {best_metric} on {run.validation_split} {run.best.value:.4g}, at step {run.best.step}")
     return _print_results(run.log.records, [*evaluated], task.signatures, run.accumulator.seconds, workdir.path)
 

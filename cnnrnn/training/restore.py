@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import serialization, traverse_util
 
@@ -48,7 +49,7 @@ def load_variables(workdir: Path, which: Which = "newest", average: int = 1) -> 
     Args:
       workdir: of the run.
       which: "newest"; or "best", see `fit`, whose `best_metric` chooses it.
-      average: the number of newest checkpoints whose mean is returned.
+      average: the number of newest checkpoints whose mean is returned. Running statistics are averaged too.
 
     Raises:
       CheckpointError: there are fewer good checkpoints.
@@ -69,8 +70,14 @@ def load_variables(workdir: Path, which: Which = "newest", average: int = 1) -> 
             f"{directory} has {len(found)} checkpoints, fewer than --average, {average} - lower it, or train with "
             "a larger train.max_to_keep"
         )
-    all_variables = [_to_variables(saved.leaves) for saved in found]
-    return jax.tree.map(lambda *leaves: np.mean(leaves, 0, np.float64).astype(leaves[0].dtype), *all_variables)
+    return jax.tree.map(_mean, *(_to_variables(saved.leaves) for saved in found))
+
+
+def _mean(newest: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """The mean of real numbers in float64; of other arrays the newest."""
+    if not others or not jnp.issubdtype(newest.dtype, jnp.floating):
+        return newest
+    return np.mean([newest, *others], 0, np.float64).astype(newest.dtype)
 
 
 def _to_variables(leaves: Leaves) -> dict:

@@ -90,7 +90,7 @@ class Session:
     def finish_validation(self) -> None:
         """Repeats the evaluation that a stop or unreadable data interrupted, before the first step of this start.
 
-        No checkpoint is written: if the run is stopped again, the next start repeats it with the same result.
+        No newest checkpoint is written: if the run is stopped again, the next start repeats it with the same result.
         """
         if self.step and not self.validated and self.is_due(self.eval_every, self.decode_every):
             self.validate()

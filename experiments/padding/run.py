@@ -1,4 +1,4 @@
-"""How many padded lengths are fastest? Times the first two passes over the training pairs of a config.
+"""How many buckets are fastest? Times the first two passes over the training pairs of a config.
 
 python experiments/padding/run.py --config configs/multi30k_seq2seq.py --config.data.source=FOLDER
 
@@ -14,6 +14,8 @@ import sys
 import tempfile
 import time
 
+from cnnrnn import config as configs
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -25,6 +27,8 @@ def main() -> None:
     if known.one is not None:
         print(json.dumps(measure(known.config, passed_on, known.one, known.steps)))
         return
+    if stray := configs.split_overrides(passed_on)[1]:
+        parser.error(f"unknown flag {stray[0]}")
     print("| buckets | programs | padding, % | first pass, s | tokens/s | second pass, s | tokens/s |")
     print("|---|---|---|---|---|---|---|")
     for buckets in known.buckets:
@@ -47,7 +51,6 @@ def measure(config_file: str, passed_on: list[str], num_buckets: int, steps: int
 
     import jax
 
-    from cnnrnn import config as configs
     from cnnrnn import runtime
     from cnnrnn.training.parallel import make_devices
     from cnnrnn.training.parts import build_parts

@@ -113,8 +113,18 @@ def test_a_prepared_set(tmp_path):
     assert texts(found["validation"]) == {"validation eins": ("validation one",), "zwei": ("two",)}
     turned = pairs(0, source="tfds:made", languages=("en", "de"), **settings)
     assert texts(turned["test"]) == {"test one": ("test eins",), "two": ("zwei",)}
-    with pytest.raises(DataError, match="has the features de, en - name two of them, data.languages"):
+    with pytest.raises(DataError, match="has the texts de, en - name two of them, data.languages"):
         pairs(0, source="tfds:made", languages=("en", "fr"), **settings)
+    letters = {
+        "train": [{"a": "x" * n, "b": "y"} for n in range(1, 9)],
+        "test": [{"a": "x", "b": "z"}],
+    }
+    prepare_set(tmp_path, {name: tfds.features.Text() for name in "ab"}, letters, "Other")
+    found = pairs(0, source="tfds:other", languages=("a", "b"), held_out=0.3, **settings)
+    assert texts(found["test"]) == {"x": ("z",)}  # as published; the validation pairs are of the training split
+    assert texts(found["validation"]) and len(texts(found["validation"])) + len(texts(found["train"])) == 8
+    with pytest.raises(DataError, match="has the texts a, b - name two of them, data.languages"):
+        pairs(0, source="tfds:other", **settings)
     for file in tmp_path.rglob("*.array_record*"):
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
     with pytest.raises(DataError, match="the records in .* are damaged: .* - prepare the set again"):

@@ -87,7 +87,10 @@ def test_tied_embeddings_are_one_array():
     [
         (dict(tie_embeddings="all", source_vocab_size=8), "tie_embeddings is 'all', but the source has 8 tokens"),
         (dict(attention="dot"), "attention is 'dot', .* encoder is 'bidirectional'"),
-        (dict(attention="none", input_feeding=True), "input_feeding is on, but there is no attention"),
+        (
+            dict(attention="none", input_feeding=True),
+            "input_feeding is for 'dot' and 'general', and attention is 'none'",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes, words):

@@ -167,6 +167,9 @@ def test_the_best_is_kept(tmp_path, state):
     assert evaluate((2, {"bleu": 4.0})) == (3, 5.0) and kept() == 3
     assert evaluate((2, {"bleu": 6.0})) == (2, 6.0) and kept() == 2  # killed, and continued from before
     assert evaluate((2, {"bleu": 7.0})) == (2, 7.0) and kept() == 2
+    save(tmp_path / "best", state, 5)  # of another metric
+    assert evaluate((5, {"bleu": float("nan")})) == (2, 7.0)  # killed between a save and the deletion of the others
+    assert evaluate((1, {"bleu": 8.0})) == (1, 8.0) and kept() == 1
     assert evaluate((9, {"bleu": 1.0}), mode="min") == (9, 1.0) and kept() == 9
     for file in (tmp_path / "best" / "9" / "manifest").rglob("metadata"):
         file.write_text("{}")

@@ -146,7 +146,10 @@ def test_translation_ends_with_the_same_bits(tmp_path, parallel, monkeypatch):
     assert state_and_metrics(tmp_path / "broken") == state_and_metrics(tmp_path / "unbroken")
     runs = [Checkpoints(tmp_path / name / "best").newest() for name in ("broken", "unbroken")]
     assert runs[0].step == runs[1].step and runs[0].record == runs[1].record
-    config.train.best_metric = "blue"
+    config.train.best_metric, config.train.best_mode = "bleu", None
+    with pytest.raises(ConfigError, match="best_metric is bleu, without a train.best_mode - say whether min or max"):
+        loop.train(config, str(tmp_path / "broken"))
+    config.train.best_metric, config.train.best_mode = "blue", "max"
     with pytest.raises(ConfigError, match="best_metric is blue, which no evaluation reports - did you mean bleu?"):
         loop.train(config, str(tmp_path / "broken"))
 
