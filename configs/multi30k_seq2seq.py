@@ -49,11 +49,11 @@ def get_config(text: str = "raw") -> ConfigDict:
             ),
             optim=dict(name="adam", learning_rate=1.5e-3, schedule="cosine", warmup_steps=200, clip_norm=1.0),
             train=dict(
-                num_steps=13_600,  # 30 passes
+                num_steps=6800,  # 15 passes
                 log_every=50,
-                eval_every=680,
-                decode_every=2720,
-                checkpoint_every=680,
+                eval_every=340,
+                decode_every=1360,
+                checkpoint_every=340,
                 max_to_keep=8,
                 best_metric="bleu",
                 best_mode="max",
