@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnrnn.layers.ctc_decoding import greedy_decode, prefix_beam_search
 from cnnrnn.layers.ctc import ctc_loss
+from cnnrnn.layers.ctc_decoding import greedy_decode, prefix_beam_search
 
 
 def collapse(alignment, blank=0):
