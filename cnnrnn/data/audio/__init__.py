@@ -1,0 +1,1 @@
+"""Recordings: files of sound, resampling, and sets of utterances with their labels."""
