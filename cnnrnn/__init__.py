@@ -15,5 +15,5 @@ tests/test_floors.py checks this:
   3  tasks analysis               what a batch means; what a model computes
   2  models data optim            architectures; data sets, in NumPy without JAX; optimizers
   1  layers metrics decoding plots
-  0  config config_file lookup signatures command runtime errors
+  0  config config_file lookup signatures command fonts runtime errors
 """

@@ -5,7 +5,6 @@ system. If none has it, a box is drawn, and one line for each picture says so. L
 need it, since matplotlib 3.11.
 """
 
-import functools
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -15,14 +14,13 @@ from pathlib import Path
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from cnnrnn.command import note
 from cnnrnn.errors import one_line
+from cnnrnn.fonts import choose_fonts
 
 Series = dict[str, dict[str, list[tuple[int, float]]]]  # {metric: {split: [(step, value), ...]}}
 
 COLORS = ("#4477aa", "#cc6677", "#228833", "#ccbb44")
 PLAIN_TEXT = {"text.parse_math": False, "text.usetex": False, "axes.formatter.use_mathtext": False}
-FONT = "DejaVu Sans"  # matplotlib brings it
 # begins the labels of a legend: so an Arabic name stays before its value, and one that starts with _ is not left out
 LEFT_TO_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 GATES = {  # in the order of the panels
@@ -136,6 +134,44 @@ def alignments(pairs: list[tuple[list[str], list[str], np.ndarray]], file: Path,
             panel.tick_params(length=0)
 
 
+def recording(
+    frames: np.ndarray,
+    posteriors: np.ndarray,
+    names: list[str],
+    segments: list[tuple[str, float, float]],
+    seconds: float,
+    file: Path,
+    title: str,
+) -> None:
+    """Draws the spectrogram of a recording, and below it the probability of each label that occurs.
+
+    Args:
+      frames: [T, M], the energies.
+      posteriors: [T', V], the probabilities of the labels in each frame, the blank first.
+      names: of the labels.
+      segments: (label, start, end) of the transcript, in seconds.
+      seconds: the length of the recording.
+      file: the PNG to write.
+      title: of the figure.
+    """
+    with _figure(file, (max(6.0, 3.5 * seconds + 2.0), 5.0), dpi=120) as figure:
+        figure.suptitle(_label(title, 75), fontsize=10)
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, frames.shape[1]))
+        above.set_ylabel("mel band", fontsize=8)
+        times = (np.arange(len(posteriors)) + 0.5) * seconds / len(posteriors)
+        below.fill_between(times, posteriors[:, 0], color="0.88", label="blank")
+        for number, name in enumerate(dict.fromkeys(label for label, _, _ in segments)):
+            color = COLORS[number % len(COLORS)]
+            below.plot(times, posteriors[:, names.index(name)], color=color, linewidth=1.2)
+        for label, start, end in segments:
+            for panel in (above, below):
+                panel.axvline(start, color="0.6", linewidth=0.6, linestyle="dotted")
+            below.text((start + end) / 2, 1.03, _label(label, 6), ha="center", fontsize=8)
+        below.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.12), xlim=(0, seconds))
+        below.legend(loc="upper right", fontsize=7, frameon=False)
+
+
 def mistakes(images: np.ndarray, labels: list[str], predictions: list[str], file: Path, title: str) -> None:
     """Draws images that were taken for another class, each with its label and its prediction.
 
@@ -167,12 +203,12 @@ def _figure(file: Path, size: tuple[float, float], dpi: int) -> Iterator:
     from matplotlib.figure import Figure  # not pyplot, which has global state
 
     with rc_context(PLAIN_TEXT), warnings.catch_warnings():
-        # of each missing glyph of each label; `_choose_fonts` says it once
+        # of each missing glyph of each label; `choose_fonts` says it once
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from|Matplotlib currently does not support")
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         yield figure
-        _choose_fonts(figure, file)
+        choose_fonts(figure, file)
         figure.savefig(file, dpi=dpi)
 
 
@@ -197,58 +233,3 @@ def _set_log_scale(panel) -> None:
         panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
         panel.yaxis.set_major_formatter("{x:g}")
     panel.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _choose_fonts(figure, file: Path) -> None:
-    """Gives every text of a figure the fonts that have its characters. One line says if no font has one of them."""
-    from matplotlib.text import Text
-
-    texts = figure.findobj(Text)
-    families, missing = find_fonts(frozenset("".join(text.get_text() for text in texts)))
-    for text in texts:
-        text.set_fontfamily(families)
-    if missing:
-        first = min(missing)
-        named = f"{first} ({unicodedata.name(first, f'U+{ord(first):04X}')})"
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        note(f"{file.name}: no font here has {named}{more} - install one that has, such as Noto")
-
-
-@functools.cache
-def find_fonts(characters: frozenset[str]) -> tuple[list[str], frozenset[str]]:
-    """The families that together have the characters, DejaVu Sans first, and the characters that no font has.
-
-    The other fonts are opened only for characters that DejaVu Sans lacks. That takes a second where there are many.
-    """
-    from matplotlib import font_manager
-
-    visible = {c for c in characters if not c.isspace() and unicodedata.category(c) != "Cf"}
-    missing = visible - _glyphs(font_manager.findfont(FONT), visible)
-    # the files, not matplotlib's list, which is older than a font that was installed since
-    found = {file: _glyphs(file, missing) for file in font_manager.findSystemFonts()} if missing else {}
-    families = [FONT]
-    while missing & set().union(*found.values()):
-        best = max(found, key=lambda file: len(found[file] & missing))
-        font_manager.fontManager.addfont(best)
-        families.append(font_manager.get_font(best).family_name)
-        missing -= found[best]
-    return families, frozenset(missing)
-
-
-def _glyphs(file: str, characters: set[str]) -> set[str]:
-    """The characters that a font has an outline for. A font that is bold, slanted or made of bitmaps has none."""
-    from matplotlib.font_manager import ttfFontProperty
-    from matplotlib.ft2font import FT2Font
-
-    def has_outline(character: str) -> bool:  # a font of colored emoji may have an empty one
-        font.load_char(ord(character))
-        return len(font.get_path()[0]) > 0
-
-    try:
-        font = FT2Font(file)
-        properties = ttfFontProperty(font)
-        if properties.style != "normal" or not 400 <= properties.weight <= 500:
-            return set()
-        return {c for c in characters if font.get_char_index(ord(c)) and has_outline(c)}
-    except (OSError, RuntimeError, NotImplementedError):  # it cannot be read, or scaled
-        return set()

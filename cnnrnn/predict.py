@@ -3,6 +3,7 @@
 python -m cnnrnn.predict --workdir runs/digits_lenet5 image.png ...
 python -m cnnrnn.predict --workdir runs/pydoc_lstm --prompt "the clouds are in the"
 python -m cnnrnn.predict --workdir runs/cmudict_seq2seq phantasmic --attention attention.png
+python -m cnnrnn.predict --workdir runs/espeak_ctc recording.wav --plot recording.png
 
 For each image the classes with their probabilities, best first. An image that cannot be read gets one line; the others
 are answered. For a prompt the likeliest next words with their probabilities, and a continuation, sampled. For each
@@ -27,8 +28,11 @@ TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 favors likely toke
 TOP_K = flags.DEFINE_integer("top_k", None, "sample from this many of the likeliest tokens, or all", lower_bound=1)
 FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
 SCORE = flags.DEFINE_string("score", None, "the file of right translations, one a line, to score against")
-BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "of the search for translations", lower_bound=1)
+BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "of the search for translations or transcripts", lower_bound=1)
 ATTENTION = flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
+CTM = flags.DEFINE_string("ctm", None, "the CTM file to write the times of the labels of recordings to")
+TEXTGRID = flags.DEFINE_string("textgrid", None, "the folder for a Praat TextGrid of each recording")
+PLOT = flags.DEFINE_string("plot", None, "the PNG to draw of the first recording: spectrogram and probabilities")
 CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to ask")
 AVERAGE = flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
 SEED = flags.DEFINE_integer("seed", 0, "of the samples", lower_bound=0, upper_bound=2**32 - 1)
@@ -48,7 +52,8 @@ def main(argv: list[str]) -> None:
 
     request = inference.Request(
         tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value,
-        FILE.value, SCORE.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value, BEAM_SIZE.value,
+        FILE.value, SCORE.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value,
+        BEAM_SIZE.value, CTM.value, TEXTGRID.value, PLOT.value,
     )  # fmt: skip
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:

@@ -11,7 +11,7 @@ FLOORS = {
     "tasks": 3, "analysis": 3,
     "models": 2, "data": 2, "optim": 2,
     "layers": 1, "metrics": 1, "beam_search": 1, "decoding": 1, "plots": 1,
-    "config": 0, "config_file": 0, "lookup": 0, "errors": 0, "signatures": 0, "command": 0, "runtime": 0,
+    "config": 0, "config_file": 0, "lookup": 0, "errors": 0, "signatures": 0, "command": 0, "runtime": 0, "fonts": 0,
 }  # fmt: skip
 
 

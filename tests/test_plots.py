@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from cnnrnn import plots
+from cnnrnn import fonts, plots
 
 NAMES = {  # {name: as it is drawn}
     "cost_$5_{x}": "cost_$5_{x}",
@@ -154,10 +154,10 @@ def install(monkeypatch):
 
     def only(files: list[str]) -> None:
         monkeypatch.setattr(font_manager, "findSystemFonts", lambda: files)
-        plots.find_fonts.cache_clear()
+        fonts.find_fonts.cache_clear()
 
     yield only
-    plots.find_fonts.cache_clear()
+    fonts.find_fonts.cache_clear()
     font_manager.fontManager.ttflist[:] = known
 
 
@@ -173,10 +173,10 @@ def test_characters_that_no_font_has_cost_one_line(tmp_path, capsys, install, dr
 
 def test_a_font_of_the_system_has_what_the_first_one_lacks(tmp_path, capsys, install, drawn):
     (tmp_path / "broken.ttf").write_bytes(b"no font")
-    fonts = {"One": "中", "Two": "हाि", "Three": "中ह"}
+    made = {"One": "中", "Two": "हाि", "Three": "中ह"}
     unfit = {"bold": dict(style="Bold"), "empty": dict(side=0)}
     files = [make_font(tmp_path / f"{kind}.ttf", kind, "中हाि", **options) for kind, options in unfit.items()]
-    files += [make_font(tmp_path / f"{name}.ttf", name, characters) for name, characters in fonts.items()]
+    files += [make_font(tmp_path / f"{name}.ttf", name, characters) for name, characters in made.items()]
     install([str(tmp_path / "broken.ttf"), *files])
     draw_mistakes(["हा 中", "b"], tmp_path)
     assert capsys.readouterr().err == ""
@@ -187,4 +187,4 @@ def test_a_font_of_the_system_has_what_the_first_one_lacks(tmp_path, capsys, ins
 def test_fonts_are_searched_only_for_what_the_first_one_lacks(tmp_path, capsys, monkeypatch, drawn):
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: 1 / 0)
     draw_mistakes(["é → ␣", "العربية"], tmp_path)
-    assert plots.find_fonts(frozenset("é → ␣")) == (["DejaVu Sans"], frozenset())
+    assert fonts.find_fonts(frozenset("é → ␣")) == (["DejaVu Sans"], frozenset())

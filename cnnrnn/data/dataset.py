@@ -94,7 +94,7 @@ def count_labels(labels: np.ndarray, class_names: Sequence[str]) -> dict[str, in
 
 def pad_batch(batch: Batch, size: int) -> Batch:
     """The batch with zeros after its last row, [size, ...]. The mask of the padding is 0 too."""
-    return {name: _pad(rows, size) for name, rows in batch.items()}
+    return {name: pad_rows(rows, size) for name, rows in batch.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,10 +224,10 @@ def _stack(name: str, rows: Sequence[np.ndarray], length: int | None) -> np.ndar
         return np.stack(rows)
     if (longest := max(map(len, rows))) > length:
         raise ValueError(f"{name} of an example has length {longest}, which is more than {length}")
-    return np.stack([_pad(row, length) for row in rows])
+    return np.stack([pad_rows(row, length) for row in rows])
 
 
-def _pad(rows: np.ndarray, size: int) -> np.ndarray:
+def pad_rows(rows: np.ndarray, size: int) -> np.ndarray:
     """Rows [n, ...] followed by zeros, [size, ...]."""
     if len(rows) == size:
         return rows

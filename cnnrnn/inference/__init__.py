@@ -26,7 +26,8 @@ class Request(NamedTuple):
       file: of sentences, one a line; "-" is standard input.
       score: a file with a right translation of each sentence, to score against.
       attention: the picture to write of where a translation looked.
-      beam_size: of the search for translations; None is that of the task, or a default if that is less.
+      beam_size: of the search for translations or transcripts; None is the task's, or a default if that is less.
+      ctm, textgrid, plot: a file and a folder for the times of a transcript, and the picture of a recording.
       checkpoint, average: which parameters, see `restore.load_variables`.
     """
 
@@ -43,6 +44,9 @@ class Request(NamedTuple):
     checkpoint: str = "newest"
     average: int = 1
     beam_size: int | None = None
+    ctm: str | None = None
+    textgrid: str | None = None
+    plot: str | None = None
 
 
 class Answer(NamedTuple):
@@ -67,9 +71,9 @@ def answer(request: Request, run: Run, workdir: Path) -> Answer:
       UserError: the request does not suit the run, or none of its inputs can be read.
     """
     module = _find_module(run, workdir)
-    for name in ("file", "score", "attention", "beam_size"):
+    for name in ("file", "score", "attention", "beam_size", "ctm", "textgrid", "plot"):
         if getattr(request, name) is not None and name not in getattr(module, "FLAGS", ()):
-            raise ConfigError(f"--{name} is for runs that translate, and the run in {workdir} does not - leave it out")
+            raise ConfigError(f"--{name} is for runs of another kind than the one in {workdir} - leave it out")
     with configs.as_config_error(run.config):
         return module.answer(request, run, workdir)
 

@@ -110,3 +110,43 @@ def pca_color_jitter(key: jax.Array, images: jax.Array, std: float) -> jax.Array
     variances, directions = jnp.linalg.eigh(jnp.cov(pixels, rowvar=False, ddof=0).reshape(channels, channels))
     draws = std * jax.random.normal(key, (len(images), channels)) * jnp.sqrt(jnp.maximum(variances, 0))  # [B, C]
     return images + (draws @ directions.T)[:, None, None]
+
+
+def spec_augment(
+    key: jax.Array,
+    frames: jax.Array,
+    lengths: jax.Array,
+    time_masks: int,
+    max_time: int,
+    frequency_masks: int,
+    max_frequency: int,
+) -> jax.Array:
+    """Sets random stretches of time and bands of frequency to 0, their mean, in each recording [B, T, M].
+
+    Source: Park et al. 2019, without time warping.
+
+    Args:
+      key: of the random numbers.
+      frames: [B, T, M], normalized.
+      lengths: [B], the number of frames.
+      time_masks, frequency_masks: the number of masks of each kind.
+      max_time, max_frequency: the longest mask, in frames and bands; at most half of a recording's frames.
+    """
+    batch_size, num_frames, num_mels = frames.shape
+    time_key, frequency_key = jax.random.split(key)
+
+    def masks(key, count, sizes, longest):  # [B, count, ...]: true within a mask
+        length_key, start_key = jax.random.split(key)
+        lengths = jax.random.uniform(length_key, (batch_size, count)) * (longest + 1)
+        lengths = jnp.floor(lengths).astype(jnp.int32)
+        starts = jnp.floor(jax.random.uniform(start_key, (batch_size, count)) * (sizes - lengths + 1)).astype(jnp.int32)
+        return starts[..., None], (starts + lengths)[..., None]
+
+    longest_time = jnp.minimum(max_time, lengths // 2)[:, None]
+    start, end = masks(time_key, time_masks, lengths[:, None], longest_time)
+    time = jnp.arange(num_frames)
+    in_time = ((time >= start) & (time < end)).any(1)  # [B, T]
+    start, end = masks(frequency_key, frequency_masks, num_mels, min(max_frequency, num_mels))
+    band = jnp.arange(num_mels)
+    in_band = ((band >= start) & (band < end)).any(1)  # [B, M]
+    return jnp.where(in_time[:, :, None] | in_band[:, None], 0.0, frames)
