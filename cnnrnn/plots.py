@@ -160,7 +160,7 @@ def recording(
         above.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, frames.shape[1]))
         above.set_ylabel("mel band", fontsize=8)
         times = (np.arange(len(posteriors)) + 0.5) * seconds / len(posteriors)
-        below.fill_between(times, posteriors[:, 0], color="0.88", label="blank")
+        below.fill_between(times, posteriors[:, 0], color="0.88")
         for number, name in enumerate(dict.fromkeys(label for label, _, _ in segments)):
             color = COLORS[number % len(COLORS)]
             below.plot(times, posteriors[:, names.index(name)], color=color, linewidth=1.2)
@@ -168,8 +168,7 @@ def recording(
             for panel in (above, below):
                 panel.axvline(start, color="0.6", linewidth=0.6, linestyle="dotted")
             below.text((start + end) / 2, 1.03, _label(label, 6), ha="center", fontsize=8)
-        below.set(xlabel="seconds", ylabel="probability", ylim=(0, 1.12), xlim=(0, seconds))
-        below.legend(loc="upper right", fontsize=7, frameon=False)
+        below.set(xlabel="seconds", ylabel="probability; gray: blank", ylim=(0, 1.12), xlim=(0, seconds))
 
 
 def mistakes(images: np.ndarray, labels: list[str], predictions: list[str], file: Path, title: str) -> None:

@@ -21,21 +21,22 @@ from cnnrnn.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of a trained run")
 JSON = flags.DEFINE_bool("json", False, "print one JSON document instead of lines, with every class of an image")
-TOP = flags.DEFINE_integer("top", 4, "the number of classes, next words or translations to print", lower_bound=1)
+flags.DEFINE_integer("top", 4, "the number of classes, next words or translations to print", lower_bound=1)
+# every field of inference.Request but the inputs is a flag
 PROMPT = flags.DEFINE_string("prompt", None, "the beginning of a text; a run on text continues it")
-LENGTH = flags.DEFINE_integer("length", 200, "the number of tokens of the continuation", lower_bound=0)
-TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "below 1 favors likely tokens, 0 takes the likeliest", 0.0)
-TOP_K = flags.DEFINE_integer("top_k", None, "sample from this many of the likeliest tokens, or all", lower_bound=1)
 FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
-SCORE = flags.DEFINE_string("score", None, "the file of right translations, one a line, to score against")
-BEAM_SIZE = flags.DEFINE_integer("beam_size", None, "of the search for translations or transcripts", lower_bound=1)
-ATTENTION = flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
-CTM = flags.DEFINE_string("ctm", None, "the CTM file to write the times of the labels of recordings to")
-TEXTGRID = flags.DEFINE_string("textgrid", None, "the folder for a Praat TextGrid of each recording")
-PLOT = flags.DEFINE_string("plot", None, "the PNG to draw of the first recording: spectrogram and probabilities")
-CHECKPOINT = flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to ask")
-AVERAGE = flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "of the samples", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_integer("length", 200, "the number of tokens of the continuation", lower_bound=0)
+flags.DEFINE_float("temperature", 1.0, "below 1 favors likely tokens, 0 takes the likeliest", 0.0)
+flags.DEFINE_integer("top_k", None, "sample from this many of the likeliest tokens, or all", lower_bound=1)
+flags.DEFINE_string("score", None, "the file of right translations, one a line, to score against")
+flags.DEFINE_integer("beam_size", None, "of the search for translations or transcripts", lower_bound=1)
+flags.DEFINE_string("attention", None, "the PNG to draw of where the first translations looked")
+flags.DEFINE_string("ctm", None, "the CTM file to write the times of the labels of recordings to")
+flags.DEFINE_string("textgrid", None, "the folder for a Praat TextGrid of each recording")
+flags.DEFINE_string("plot", None, "the PNG to draw of the first recording: spectrogram and probabilities")
+flags.DEFINE_enum("checkpoint", "newest", ["newest", "best"], "the checkpoint to ask")
+flags.DEFINE_integer("average", 1, "the number of newest checkpoints to average", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "of the samples", lower_bound=0, upper_bound=2**32 - 1)
 
 
 def main(argv: list[str]) -> None:
@@ -50,11 +51,8 @@ def main(argv: list[str]) -> None:
     from cnnrnn import inference
     from cnnrnn.training.workdir import read_run
 
-    request = inference.Request(
-        tuple(inputs), PROMPT.value, TOP.value, LENGTH.value, TEMPERATURE.value, TOP_K.value, SEED.value,
-        FILE.value, SCORE.value, ATTENTION.value, CHECKPOINT.value, AVERAGE.value,
-        BEAM_SIZE.value, CTM.value, TEXTGRID.value, PLOT.value,
-    )  # fmt: skip
+    names = [name for name in inference.Request._fields if name != "inputs"]
+    request = inference.Request(tuple(inputs), **{name: flags.FLAGS[name].value for name in names})
     answer = inference.answer(request, read_run(workdir), Path(workdir))
     if JSON.value:
         print(json.dumps(answer.document, indent=2))  # in ASCII: any terminal can show it, no name controls it

@@ -25,12 +25,15 @@ class Speech(Task):
     Batch: "samples" [B, N] int16; "length" [B], their number; "labels" [B, L] int32, without blanks (0), padded with 0;
     "label_length" [B]; "mask" [B].
 
-    A recording with too few frames for its labels does not count in the loss. The metric "impossible" is the share of
+    A recording with too few frames for its labels does not count in the loss. The metric "too_short" is the share of
     such recordings.
 
     Attributes:
       num_mels, window, hop: of the log-mel frames, see `log_mel`; window and hop in seconds.
       num_cepstra: the number of cepstral coefficients in place of the log-mel energies; 0 keeps the energies.
+      normalization: "recording" gives each band of each recording mean 0 and variance 1; "global" subtracts `mean` and
+        divides by `std`, the same for all.
+      mean, std: of log-mel energies, for "global".
       stack: the number of frames that are joined into one.
       time_masks, max_time, frequency_masks, max_frequency: of SpecAugment in training, see `spec_augment`.
       beam_size: of the prefix beam search.
@@ -41,6 +44,9 @@ class Speech(Task):
     window: PositiveFloat = 0.025
     hop: PositiveFloat = 0.01
     num_cepstra: NonNegativeInt = 0
+    normalization: Literal["recording", "global"] = "recording"
+    mean: float = -6.0
+    std: PositiveFloat = 5.0
     stack: PositiveInt = 1
     time_masks: NonNegativeInt = 0
     max_time: PositiveInt = 10
@@ -54,8 +60,12 @@ class Speech(Task):
         frames, counts = log_mel(
             samples / 2**15, lengths, self.info["sample_rate"], num_mels=self.num_mels, window=self.window, hop=self.hop
         )
+        if self.normalization == "global":
+            is_frame = (jnp.arange(frames.shape[1]) < counts[:, None])[..., None]
+            frames = jnp.where(is_frame, (frames - self.mean) / self.std, 0.0)
         frames = mfcc(frames, self.num_cepstra) if self.num_cepstra else frames
-        return stack_frames(normalize(frames, counts), counts, self.stack)
+        frames = normalize(frames, counts) if self.normalization == "recording" else frames
+        return stack_frames(frames, counts, self.stack)
 
     @property
     def seconds_per_frame(self) -> float:
@@ -96,7 +106,7 @@ class Speech(Task):
         return {
             "loss": Average(total, jnp.sum(mask * batch["label_length"])),
             "loss_per_frame": Average(total, jnp.sum(mask * counts)),
-            "impossible": Average.of(1.0 - is_possible, batch["mask"]),
+            "too_short": Average.of(1.0 - is_possible, batch["mask"]),
         }
 
     def decode(self, variables: dict, batch: Batch) -> jax.Array:

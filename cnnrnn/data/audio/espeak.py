@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
@@ -144,8 +145,8 @@ def _spoken(arrays: dict, number: int, word: str, voice: str, rate: int, pitch: 
 def _read(file: Path) -> dict[str, np.ndarray] | None:
     try:
         with np.load(file) as arrays:  # never with pickle
-            return dict(arrays)
-    except (OSError, ValueError, EOFError, KeyError, zlib.error):
+            return dict(arrays) if arrays.zip.testzip() is None else None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None
 
 
