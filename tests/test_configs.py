@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnnrnn import config as configs
 from cnnrnn.data import builders
+from cnnrnn.data.audio.wav import encode_wav
 from cnnrnn.data.sampling import WindowSampler
 from cnnrnn.training import loop
 
@@ -26,6 +27,7 @@ SMALL = {  # overrides that a config needs to run in a test, by its model
         ("data.window", "8"),
     ],
     "seq2seq": [("optim.warmup_steps", "0"), ("data.eval_batch_size", "512"), ("model.hidden_size", "8")],
+    "bilstm_ctc": [("optim.warmup_steps", "0"), ("model.hidden_size", "8"), ("model.num_layers", "1")],
     "lenet5_1998": [("optim.warmup_steps", "0")],
     "harley": [("optim.warmup_steps", "0")],
     "cifar_net": [("data.eval_batch_size", "16"), ("task.ten_crops", "False")],
@@ -63,6 +65,16 @@ def write_pairs(folder: Path, languages: tuple[str, str] | None) -> Path:
     return folder
 
 
+def write_recordings(folder: Path) -> Path:
+    """A folder of noise with transcripts."""
+    folder.mkdir()
+    for number in range(40):
+        samples = np.random.default_rng(number).normal(size=6000) / 10
+        (folder / f"{number}.wav").write_bytes(encode_wav(samples, 16000))
+        (folder / f"{number}.txt").write_text("a b")
+    return folder
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
@@ -80,7 +92,12 @@ def test_runs_for_two_steps(file, tmp_path, monkeypatch):
     small = [("train.num_steps", "2"), ("data.batch_size", "4"), ("train.log_every", "1")]
     small += SMALL.get(config.model.name.partition(".")[0], [])
     if config.data.name == "bitext.pairs" and config.data.source != "cmudict":
-        small += [("data.source", str(write_pairs(tmp_path / "pairs", config.data.get("languages"))))]
+        small += [
+            ("data.held_out", "0.3"),
+            ("data.source", str(write_pairs(tmp_path / "pairs", config.data.get("languages")))),
+        ]
+    if config.data.name == "audio.recordings.recordings":
+        small += [("data.held_out", "0.3"), ("data.source", str(write_recordings(tmp_path / "recordings")))]
     if config.data.name == "images.custom.image_set":
         small += [("data.source", str(write_images(tmp_path / "images")))]
     tmp_path = tmp_path / "run"
