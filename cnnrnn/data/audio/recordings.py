@@ -47,6 +47,8 @@ def recordings(
     batch_size: PositiveInt = 32,
     eval_batch_size: Resumable[PositiveInt] = 64,
     num_buckets: PositiveInt = 4,
+    manual_dir: Resumable[str | None] = None,
+    left_out: str | None = None,
 ) -> dict[str, Dataset]:
     """Recordings with their labels: "train", "validation" and "test", and of synthesized words two more splits.
 
@@ -55,8 +57,9 @@ def recordings(
 
     Args:
       seed: of the order of the training recordings.
-      source: "espeak", words that eSpeak NG synthesizes, with held-out words and voices, see `espeak.Spoken`; or a
-        folder of WAV files with transcripts, see `transcripts.read_folder`.
+      source: "espeak", words that eSpeak NG synthesizes, with held-out words and voices, see `espeak.Spoken`;
+        "spoken_digit", the phones of spoken digits, see `spoken_digit.read_digits`; or a folder of WAV files with
+        transcripts, see `transcripts.read_folder`.
       unit: what a label of a transcript is: "phone", the text between blanks, or "character".
       pronounce: whether a transcript has words, whose phones are those of CMUdict, without stress.
       sample_rate: samples a second; recordings at another rate are resampled.
@@ -64,12 +67,16 @@ def recordings(
       held_out: of a folder, the share that is for validation, and again for test. The name decides.
       batch_size, eval_batch_size: B of the training split and of the others.
       num_buckets: at most this number of padded lengths, and so of programs that are compiled to train.
+      manual_dir: of spoken digits, the folder of the original archive.
+      left_out: of spoken digits, a speaker who is the whole test, in place of the official one.
 
     Raises:
       DataError: there are no such recordings, or they are damaged.
     """
     if source == "espeak":
         splits = _synthesized(sample_rate)
+    elif source == "spoken_digit":
+        splits = _digits(manual_dir, left_out, sample_rate)
     else:
         splits = _divide(_read(source, unit, pronounce, sample_rate), held_out)
     for split, some in splits.items():
@@ -144,6 +151,22 @@ def _synthesized(sample_rate: int) -> dict[str, list[Recording]]:
     for word in spoken_words():
         samples = to_int16(resample(word.samples / np.float32(2**15), word.rate, sample_rate))
         splits[word.split].append(Recording(samples, word.phones, word.name, word.starts))
+    return splits
+
+
+def _digits(manual_dir: str | None, left_out: str | None, sample_rate: int) -> dict[str, list[Recording]]:
+    from cnnrnn.data.audio import spoken_digit
+
+    if manual_dir is None:
+        raise DataError(f"spoken_digit needs {spoken_digit.ARCHIVE} - name its folder, data.manual_dir")
+    digits = spoken_digit.read_digits(manual_dir)
+    speakers = sorted({one.speaker for one in digits})
+    if left_out is not None and left_out not in speakers:
+        raise DataError(f"no speaker {left_out} - data.left_out is one of {', '.join(speakers)}")
+    splits = {"train": [], "validation": [], "test": []}
+    for one in digits:
+        samples = to_int16(resample(one.samples, one.rate, sample_rate))
+        splits[spoken_digit.split_of(one, left_out)].append(Recording(samples, one.phones, one.name))
     return splits
 
 
