@@ -5,8 +5,10 @@ Command: python -m cnnrnn.main --config configs/multi30k_seq2seq.py --workdir ru
   --config.data.source=FOLDER, where FOLDER holds train.de.gz, train.en.gz, val.de.gz, val.en.gz,
   test_2016_flickr.de.gz and test_2016_flickr.en.gz, raw text; likewise for :tokenized, with the files
   *.lc.norm.tok.de and *.lc.norm.tok.en, which are lowercased and tokenized
-Hardware: TODO
-Score: TODO
+Hardware: two CPU cores, 17 minutes while other work ran beside it, 19 for :tokenized.
+Score: from German to English, test 2016, one seed, 0, beam of 5: BLEU 41.63, chrF 61.22 on raw text, case kept
+  (nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0); :tokenized, which is lowercased, BLEU 42.36, chrF 61.97
+  (nrefs:1|case:mixed|eff:no|tok:none|smooth:exp|version:2.6.0). See experiments/multi30k/README.md.
 """
 
 from ml_collections import ConfigDict
