@@ -2,8 +2,9 @@
 
 Source: Graves, Mohamed, Hinton 2013: stacked bidirectional LSTM with CTC. The set is our own.
 Command: python -m cnnrnn.main --config configs/espeak_ctc.py --workdir runs/espeak_ctc
-Hardware: not measured.
-Score: not measured.
+Hardware: two CPU cores, 0.8 minutes, and ten seconds to synthesize the words once.
+Score: test, new words in new voices: phone error rate 16.92 +- 1.46 %; known words in known voices: 0.22 +- 0.08 % (3
+  seeds; python experiments/speech/run.py).
 """
 
 from ml_collections import ConfigDict

@@ -77,9 +77,8 @@ def pairs(
     """
     splits = read_pairs(source, languages, test, held_out, stress, swap, lowercase, data_dir)
     is_lexicon = is_lexicon_source(source)
-    scorer = "rapidfuzz" if is_lexicon else "sacrebleu"
-    if importlib.util.find_spec(scorer) is None:
-        raise DataError(f"the scores of the answers need {scorer} - pip install '.[translation]'")
+    if not is_lexicon and importlib.util.find_spec("sacrebleu") is None:
+        raise DataError("translations are scored by BLEU, which needs sacrebleu - pip install '.[translation]'")
     tokenizer_pair = _build_tokenizers(splits, (source_unit, target_unit), joint_vocabulary, vocab_size)
     info = {
         "inference": "translation",
