@@ -7,7 +7,8 @@ python -m cnnrnn.predict --workdir runs/espeak_ctc recording.wav --plot recordin
 
 For each image the classes with their probabilities, best first. An image that cannot be read gets one line; the others
 are answered. For a prompt the likeliest next words with their probabilities, and a continuation, sampled. For each
-sentence, or word, the best translations with their log-probabilities in nats.
+sentence, or word, the best translations with their log-probabilities in nats. For each recording the likeliest
+transcripts, and when each label of the first was.
 """
 
 import json
@@ -21,7 +22,7 @@ from cnnrnn.errors import ConfigError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "the directory of a trained run")
 JSON = flags.DEFINE_bool("json", False, "print one JSON document instead of lines, with every class of an image")
-flags.DEFINE_integer("top", 4, "the number of classes, next words or translations to print", lower_bound=1)
+flags.DEFINE_integer("top", 4, "the number of classes, next words, translations or transcripts to print", lower_bound=1)
 # every field of inference.Request but the inputs is a flag
 PROMPT = flags.DEFINE_string("prompt", None, "the beginning of a text; a run on text continues it")
 FILE = flags.DEFINE_string("file", None, "sentences to translate, one a line; - is standard input")
@@ -44,9 +45,7 @@ def main(argv: list[str]) -> None:
     inputs = command.parse(argv, usage=__doc__)
     workdir = command.workdir(WORKDIR.value)
     if PROMPT.value is None and FILE.value is None and not inputs:
-        raise ConfigError(
-            "nothing to answer - name image files or sentences after the flags, or give a --prompt or a --file"
-        )
+        raise ConfigError("nothing to answer - name files or sentences after the flags, or give a --prompt or a --file")
 
     from cnnrnn import inference
     from cnnrnn.training.workdir import read_run

@@ -72,10 +72,12 @@ def test_what_is_too_short_is_counted_and_has_no_gradient():
     def loss(variables, batch):
         return task.metrics(task.forward(variables, (), batch)[0], batch)["loss"].total
 
-    metrics = task.metrics(task.forward(variables, (), batch)[0], batch)
+    metrics = jax.jit(lambda v, b: task.metrics(task.forward(v, (), b)[0], b))(variables, batch)
     assert compute(metrics)["too_short"] == pytest.approx(1 / 3) and np.isfinite(float(metrics["loss"].total))
     without = {name: rows[1:] for name, rows in batch.items()}
-    for one, other in zip(*(jax.tree.leaves(jax.grad(loss)(variables, b)) for b in (batch, without)), strict=True):
+    for one, other in zip(
+        *(jax.tree.leaves(jax.jit(jax.grad(loss))(variables, b)) for b in (batch, without)), strict=True
+    ):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -94,7 +96,7 @@ def test_padding_changes_nothing(model):
     def loss(variables, batch):
         return task.metrics(task.forward(variables, (), batch)[0], batch)["loss"].total
 
-    (first, grads), (second, others) = (jax.value_and_grad(loss)(variables, b) for b in (batch, filled))
+    (first, grads), (second, others) = (jax.jit(jax.value_and_grad(loss))(variables, b) for b in (batch, filled))
     assert float(first) == pytest.approx(float(second), rel=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, atol=2e-4), grads, others)
 
