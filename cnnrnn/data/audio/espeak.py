@@ -105,7 +105,10 @@ def spoken_words() -> list[Spoken]:
     arrays = _read(file)
     if arrays is None:
         note(f"synthesizing {len(utterances):,} words, kept in {file}")
-        _synthesize(plan, file)
+        try:
+            _synthesize(plan, file)
+        except OSError as error:
+            raise DataError(f"cannot write {file}: {error.strerror} - make room, or give rights to it") from error
         arrays = _read(file)
     if arrays is None:
         raise DataError(f"{file} is damaged - delete it")
