@@ -184,9 +184,8 @@ def _write_files(request: Request, found: dict[str, Recognized]) -> None:
 def to_ctm(file: str, one: Recognized) -> str:
     """Lines of NIST's CTM: recording, channel, start, duration, label, confidence."""
     name = Path(file).stem.replace(" ", "_")
-    return "".join(
-        f"{name} 1 {s.start:.3f} {s.end - s.start:.3f} {s.label} {s.probability:.3f}\n" for s in one.segments
-    )
+    rows = [(s.start, s.end - s.start, "<space>" if s.label == " " else s.label, s.probability) for s in one.segments]
+    return "".join(f"{name} 1 {start:.3f} {size:.3f} {label} {sure:.3f}\n" for start, size, label, sure in rows)
 
 
 def to_textgrid(one: Recognized) -> str:
