@@ -1,7 +1,7 @@
 """Spoken words that eSpeak NG synthesizes, with its own phones and their times: a set that needs no download.
 
-The words, voices, rates and pitches are fixed, and are synthesized in a fixed order in one fresh process, because a
-second call within a process gives slightly other samples. The result is kept in the user's cache.
+The words, voices, rates, pitches and the seed of the noise are fixed. They are synthesized in a fixed order in one
+fresh process, because a second call within a process gives other samples. The result is kept in the user's cache.
 """
 
 import ctypes
@@ -190,6 +190,7 @@ def _main(file: str, plan: list) -> None:
     sample_rate = library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0x8000 | 0x0001)
     if sample_rate <= 0:
         raise SystemExit("espeak_Initialize failed")
+    library.espeak_ng_SetRandSeed(ctypes.c_long(1))  # of the noise in some voices; else it is the time in seconds
     chunks, events = [], []
 
     def receive(samples, count, event):
