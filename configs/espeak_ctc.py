@@ -4,7 +4,7 @@ Source: Graves, Mohamed, Hinton 2013: stacked bidirectional LSTM with CTC. The s
 Command: python -m cnnrnn.main --config configs/espeak_ctc.py --workdir runs/espeak_ctc
 Hardware: two CPU cores, 0.8 minutes, and ten seconds to synthesize the words once.
 Score: test, new words in new voices: phone error rate 16.92 +- 1.46 %; known words in known voices: 0.22 +- 0.08 % (3
-  seeds; python experiments/speech/run.py).
+  seeds, before the noise in the voices had a fixed seed; python experiments/speech/run.py).
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
-"""Augmentation of training images, on the device and inside the step: a function of the key, so of (seed, step).
+"""Augmentation of training images and recordings, on the device, inside the step: a function of (seed, step).
 
-Images are [B, H, W, C] with values 0 to 255. Each image gets different random numbers.
+Images are [B, H, W, C] with values 0 to 255. Each example gets different random numbers.
 """
 
 import jax
@@ -121,7 +121,7 @@ def spec_augment(
     frequency_masks: int,
     max_frequency: int,
 ) -> jax.Array:
-    """Sets random stretches of time and bands of frequency to 0, their mean, in each recording [B, T, M].
+    """Sets random stretches of time and bands of frequency to 0 in each recording [B, T, M].
 
     Source: Park et al. 2019, without time warping.
 
@@ -130,12 +130,12 @@ def spec_augment(
       frames: [B, T, M], normalized.
       lengths: [B], the number of frames.
       time_masks, frequency_masks: the number of masks of each kind.
-      max_time, max_frequency: the longest mask, in frames and bands; at most half of a recording's frames.
+      max_time, max_frequency: the longest mask, in frames, at most half of a recording's, and in bands.
     """
     batch_size, num_frames, num_mels = frames.shape
     time_key, frequency_key = jax.random.split(key)
 
-    def masks(key, count, sizes, longest):  # [B, count, ...]: true within a mask
+    def masks(key, count, sizes, longest):  # where the masks start and end, [B, count, 1] each
         length_key, start_key = jax.random.split(key)
         lengths = jax.random.uniform(length_key, (batch_size, count)) * (longest + 1)
         lengths = jnp.floor(lengths).astype(jnp.int32)

@@ -2,7 +2,7 @@
 
 Conventions, in which libraries differ: the periodic Hann window; no padding at the edges of a recording; the power
 spectrum; the mel scale of HTK, with triangles that are linear in Hz and have a peak of 1; the natural logarithm, with a
-floor. torchaudio's MelSpectrogram(center=False) computes the same energies.
+floor. A window is padded with zeros at its end, to a power of 2.
 
 Shapes: B recordings, N samples, T frames, W samples of a window, F frequencies, M mels.
 """

@@ -24,7 +24,7 @@ from cnnrnn.errors import DataError
 CACHE = "~/.cache/cnnrnn/espeak"
 VOICES = tuple(f"en-us+{name}" for name in ("m1", "m3", "m4", "m7", "f1", "f2", "f3", "f4", "m2", "f5"))
 NEW_VOICES = VOICES[-2:]  # held out
-NEW_WORD = 8  # each eighth word is held out
+NEW_WORD = 8  # one word in eight is held out, by its checksum
 SETTINGS = ((150, 40), (175, 60), (190, 45))  # words a minute, pitch; the last is held out where all else is known
 SILENT = ("_", "_:", "")
 WORDS = """
